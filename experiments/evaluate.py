@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluates a trained evaluator on held-out rows, beside two floors.
+
+python -m experiments.evaluate --run runs/demo-20260101-120000
+python -m experiments.evaluate --run RUN --split dev
+python -m experiments.evaluate --run RUN --data FOLDER --no-tfidf
+
+Prints and writes to RUN/evaluation-SPLIT/: figures.json, report.md, per_value.png,
+curve.png and predictions.jsonl. The floors are fitted on the rows the run was trained
+on.
+"""
+
+import dataclasses
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import tyro
+
+from experiments import floors, rundir
+from experiments.train import read_corpus, sentence
+from fulcra_jax.data import source, splits
+from fulcra_jax.data.rows import Row
+from fulcra_jax.inference import Predictor
+from fulcra_jax.report import evaluation, figures, tables
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """What to evaluate, and on which rows."""
+
+    run: str
+    """The directory of a finished run."""
+    split: Literal["held-out", "dev", "test"] = "held-out"
+    """held-out is test where there is one, else dev."""
+    data: str = ""
+    """A folder or file in FULCRA's format; empty takes the rows of the run. Of a single
+    file all labelled rows are evaluated."""
+    tfidf: bool = True
+    """Whether to fit the TF-IDF + logistic regression floor."""
+
+
+def evaluate(arguments: Arguments) -> dict[str, Any]:
+    """All figures of a run on held-out rows, beside the floors."""
+    run = pathlib.Path(arguments.run)
+    config = rundir.reopen(run)
+    predictor = Predictor.load(run)
+    corpus = read_corpus(config)
+    train = [row for row in corpus.rows["train"] if row.where.any()]
+    split, held = held_out(arguments, corpus, config.policy)
+    answers = predictor.score(
+        [row.prompt for row in held], [row.response for row in held]
+    )
+    ours = evaluation.Answers(
+        "evaluator", answers.classes(), answers.scores, answers.probs
+    )
+    systems = [ours, floors.majority(train, held)]
+    if arguments.tfidf:
+        print(f"fitting TF-IDF + LR on {len(train)} rows ...", flush=True)
+        systems.append(floors.tfidf(train, held))
+    truth = truth_of(held)
+    report = {
+        "split": split,
+        "systems": [evaluation.evaluate(system, truth) for system in systems],
+        "differences": [
+            evaluation.compare(ours, floor, truth) for floor in systems[1:]
+        ],
+    }
+    write(run, run / f"evaluation-{split}", report, held, ours)
+    return report
+
+
+def held_out(
+    arguments: Arguments, corpus: source.Corpus, policy: Any
+) -> tuple[str, list[Row]]:
+    """The rows to evaluate on, and a name for them."""
+    if arguments.data:
+        path = pathlib.Path(arguments.data)
+        if path.is_file():
+            found, rejects = source.read_rows(path, policy)
+            if rejects:
+                print(f"data: {len(rejects)} rows set aside; the first is {rejects[0]}")
+            held = [row for row in found if row.where.any()]
+            name = path.stem
+        else:
+            other = source.read_folder(source.Folder(arguments.data), policy)
+            name = (
+                other.held_out() if arguments.split == "held-out" else arguments.split
+            )
+            held = [row for row in other.rows[name] if row.where.any()]
+            name = f"{path.name}-{name}"
+    else:
+        name = corpus.held_out() if arguments.split == "held-out" else arguments.split
+        held = [row for row in corpus.rows[name] if row.where.any()]
+    if not held:
+        raise ValueError(f"evaluate: there is no labelled row in {name}.")
+    return name, held
+
+
+def truth_of(held: Sequence[Row]) -> evaluation.Truth:
+    """Labels, clusters of near-duplicate prompts and response sources of rows."""
+    labels, where = source.label_arrays(list(held))
+    cluster = splits.prompt_components([row.prompt for row in held])
+    return evaluation.Truth(
+        labels, where, cluster, tuple(row.response_source for row in held)
+    )
+
+
+def write(
+    run: pathlib.Path,
+    folder: pathlib.Path,
+    report: dict[str, Any],
+    held: Sequence[Row],
+    ours: evaluation.Answers,
+) -> None:
+    """Prints the tables and writes everything to a folder of the run."""
+    folder.mkdir(exist_ok=True)
+    systems = report["systems"]
+    shown = [
+        tables.systems_table(systems),
+        tables.differences_table(report["differences"]),
+        tables.labels_table(systems[0]),
+        tables.values_table(systems[0]),
+    ]
+    for table, columns in zip(shown, (9, 9, 9, 8), strict=True):
+        tables.show(table, most=columns)  # what fits 80 characters; report.md has all
+    (folder / "figures.json").write_text(evaluation.dumps(report) + "\n")
+    (folder / "report.md").write_text(
+        f"# Evaluation on {report['split']}\n\n"
+        + "\n".join(map(tables.markdown, shown))
+    )
+    with (folder / "predictions.jsonl").open("w", encoding="utf-8") as file:
+        for place, row in enumerate(held):
+            entry = {
+                "file": row.file,
+                "line": row.line,
+                "prompt": row.prompt,
+                "response": row.response,
+                "labels": row.labels.tolist(),
+                "where": row.where.tolist(),
+                "classes": ours.classes[place].tolist(),
+                "scores": [round(float(x), 6) for x in ours.scores[place]],
+            }
+            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+    figures.per_value(systems, folder / "per_value.png")
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    figures.training_curve([json.loads(line) for line in lines], folder / "curve.png")
+    print(f"written to {folder}/: report.md, figures.json, predictions.jsonl, *.png")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    arguments = tyro.cli(
+        Arguments, args=argv, prog="python -m experiments.evaluate", description=__doc__
+    )
+    try:
+        evaluate(arguments)
+    except (ValueError, KeyError, OSError) as error:
+        print(f"error: {sentence(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The directory of a run: what was asked, on what, and what came of it.
+
+config.py        the configuration, as the Python expression that makes it
+run.json         command, commit, versions, device, fingerprint of the data
+metrics.jsonl    one JSON object a line: training steps and looks at the dev split
+rejects.jsonl    rows that could not be read, with file, line and reason
+tokenizer/       the tokenizer, as a Hugging Face directory
+checkpoints/     states to resume from
+model/           the trained evaluator: config.json, model.safetensors, tokenizer
+"""
+
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import pathlib
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from experiments.config import Config, load_config, save_config
+from fulcra_jax.data.rows import Row
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+_PACKAGES = (
+    "jax",
+    "jaxlib",
+    "numpy",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "transformers",
+)
+
+
+def default_run(recipe: str, root: pathlib.Path = pathlib.Path("runs")) -> pathlib.Path:
+    """A directory that does not exist yet: runs/RECIPE-DATE-TIME."""
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    path, number = root / f"{recipe}-{stamp}", 1
+    while path.exists():
+        number += 1
+        path = root / f"{recipe}-{stamp}-{number}"
+    return path
+
+
+def check_free(path: pathlib.Path) -> None:
+    """Raises FileExistsError if the directory holds anything."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise FileExistsError(
+            f"{path} exists and is not empty; a run never overwrites another. Give a "
+            f"new directory with --run, or continue that run with --resume {path}."
+        )
+
+
+def create(
+    path: pathlib.Path, config: Config, rows: Sequence[Row], notes: Sequence[str]
+) -> None:
+    """Makes the directory of a new run.
+
+    Raises:
+      FileExistsError: if it holds anything already.
+    """
+    check_free(path)
+    path.mkdir(parents=True, exist_ok=True)
+    save_config(path / "config.py", config)
+    entries = {
+        "command": shlex.join([sys.executable, *sys.orig_argv[1:]]),
+        "commit": _commit(),
+        "started": datetime.datetime.now(datetime.UTC).isoformat(),
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "device": jax.devices()[0].device_kind,
+        "devices": len(jax.devices()),
+        "data": list(notes),
+        "data_sha256": fingerprint(rows),
+    }
+    write_json(path / "run.json", entries)
+
+
+def reopen(path: pathlib.Path) -> Config:
+    """The configuration of a run that was begun.
+
+    Raises:
+      FileNotFoundError: if the directory is no run.
+    """
+    if not (path / "config.py").is_file() or not (path / "run.json").is_file():
+        raise FileNotFoundError(
+            f"{path} is no run: it holds no config.py and run.json; give the "
+            "directory of a run that was begun by experiments.train."
+        )
+    return load_config(path / "config.py")
+
+
+def check_data(path: pathlib.Path, rows: Sequence[Row]) -> None:
+    """Raises ValueError if the training rows are not those the run was begun with."""
+    begun = json.loads((path / "run.json").read_text(encoding="utf-8"))["data_sha256"]
+    now = fingerprint(rows)
+    if begun != now:
+        raise ValueError(
+            f"{path}: the training rows have changed since the run was begun (checksum "
+            f"{now[:12]}, then {begun[:12]}); restore the files or begin a new run."
+        )
+
+
+def fingerprint(rows: Sequence[Row]) -> str:
+    """SHA-256 over texts and labels, in order."""
+    digest = hashlib.sha256()
+    for row in rows:
+        for part in (row.prompt, row.response):
+            digest.update(part.encode("utf-8", "backslashreplace") + b"\0")
+        digest.update(row.labels.tobytes() + row.where.tobytes())
+    return digest.hexdigest()
+
+
+def cut_metrics(path: pathlib.Path, step: int) -> None:
+    """Drops the lines after a step, which a resumed run will write again."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (ValueError, KeyError):
+            continue  # a line that a kill cut in half
+    path.write_text("".join(kept), encoding="utf-8")
+
+
+def write_json(path: pathlib.Path, entries: Any) -> None:
+    """Writes JSON that a person can read."""
+    path.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
+
+
+def _commit() -> str:
+    """The commit of the working tree, with "+" when it was changed; "" outside git."""
+    try:
+        run = lambda *words: subprocess.run(
+            ["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        return run("rev-parse", "HEAD") + ("+" if run("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""

@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoint directories in Hugging Face's layout <-> parameter trees, torch-free."""
+
+from fulcra_jax.convert.checkpoint import load as load
+from fulcra_jax.convert.checkpoint import load_encoder as load_encoder
+from fulcra_jax.convert.checkpoint import save as save

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading and writing a checkpoint directory: `config.json` and `model.safetensors`."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from fulcra_jax import configs, values
+from fulcra_jax.configs import DebertaConfig, EvaluatorConfig
+from fulcra_jax.convert import tables
+
+WEIGHTS = "model.safetensors"
+Config = DebertaConfig | EvaluatorConfig
+
+
+def load(path: str | os.PathLike) -> tuple[Config, dict[str, Any]]:
+    """Reads a checkpoint directory in Hugging Face's layout.
+
+    Names with and without the prefix "deberta." and the old `LayerNorm.gamma` and
+    `LayerNorm.beta` are understood. Every tensor of the file is used once or is on the
+    list of those left out (`tables.ignored`); every leaf is written once.
+
+    Args:
+      path: the directory.
+
+    Returns:
+      The configuration and the parameter tree, numpy float32 whatever the file holds.
+      An `EvaluatorConfig` where `config.json` has an entry "fulcra" (`save` writes it),
+      else a `DebertaConfig` and the encoder alone.
+
+    Raises:
+      FileNotFoundError: if the directory, its configuration or its weights are missing.
+      ValueError: if the architecture is another, a file is damaged, or tensors are
+        missing, surplus or of another shape; the message names them.
+    """
+    folder = _folder(path)
+    config = _read_config(folder)
+    return config, _read_params(folder, config)
+
+
+def load_encoder(path: str | os.PathLike) -> tuple[DebertaConfig, dict[str, Any]]:
+    """Reads the encoder of a checkpoint directory and leaves any head out.
+
+    Args:
+      path: the directory.
+
+    Returns:
+      The encoder's configuration and parameter tree, as `load` does.
+
+    Raises:
+      FileNotFoundError: as `load`.
+      ValueError: as `load`.
+    """
+    folder = _folder(path)
+    config = _read_config(folder)
+    encoder = config.encoder if isinstance(config, EvaluatorConfig) else config
+    return encoder, _read_params(folder, encoder)
+
+
+def save(
+    path: str | os.PathLike,
+    config: Config,
+    params: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Writes a checkpoint directory that `load` and transformers read.
+
+    An evaluator whose head is Hugging Face's (first token, hidden layer as wide as the
+    encoder) opens with `AutoModelForSequenceClassification` and gives the same logits,
+    values before classes; any other head is kept under `fulcra.head.`.
+
+    Args:
+      path: the directory; made if it is missing.
+      config: of an encoder or an evaluator.
+      params: its parameter tree; leaves are written as float32.
+      overwrite: write although the directory is not empty. Files of other names stay.
+
+    Raises:
+      FileExistsError: if the directory is not empty and `overwrite` is False.
+      ValueError: if leaves are missing, surplus or of another shape.
+    """
+    folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"convert.save: {folder} is a file, not a directory.")
+    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+        raise FileExistsError(
+            f"convert.save: {folder} is not empty; overwrite=True writes into it."
+        )
+    rows = tables.rows(config)
+    leaves: dict[tuple[str, ...], Any] = dict(_leaves(params))
+    found = {where: np.shape(leaf) for where, leaf in leaves.items()}
+    _compare("convert.save: params", found, {row.path: row.shape for row in rows})
+    tensors = {
+        _file_name(row.name, config): np.ascontiguousarray(
+            row.swap(np.asarray(leaves[row.path], np.float32))
+        )
+        for row in rows
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    # Written aside and renamed: an interrupted write leaves no half file behind.
+    aside = folder / f".{WEIGHTS}.part"
+    safetensors.numpy.save_file(tensors, aside, metadata={"format": "pt"})
+    text = json.dumps(_config_entries(config), indent=2, ensure_ascii=False) + "\n"
+    config_aside = folder / ".config.json.part"
+    config_aside.write_text(text, encoding="utf-8")
+    os.replace(aside, folder / WEIGHTS)
+    os.replace(config_aside, folder / "config.json")
+
+
+def _folder(path: str | os.PathLike) -> Path:
+    folder = Path(path)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"convert.load: there is no directory {folder}.")
+    return folder
+
+
+def _read_config(folder: Path) -> Config:
+    entries = configs.read_json(folder / "config.json")
+    encoder = DebertaConfig.from_hf(entries)
+    if "fulcra" not in entries:
+        return encoder
+    config = EvaluatorConfig.from_json(entries["fulcra"])
+    ours, theirs = config.encoder.to_hf(), encoder.to_hf()
+    differ = sorted(
+        key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)
+    )
+    if differ:
+        raise ValueError(
+            f"convert.load: {folder / 'config.json'} and its own entry 'fulcra' "
+            f"disagree on {', '.join(differ)}."
+        )
+    return config
+
+
+def _read_params(folder: Path, config: Config) -> dict[str, Any]:
+    file = folder / WEIGHTS
+    if not file.is_file():
+        raise FileNotFoundError(_no_weights(folder))
+    rows = tables.rows(config)
+    params: dict[str, Any] = {}
+    try:
+        with safetensors.safe_open(file, framework="numpy") as tensors:
+            names = _names(file, tensors.keys(), tables.ignored(config))
+            shapes = {
+                name: tuple(tensors.get_slice(key).get_shape())
+                for name, key in names.items()
+            }
+            want = {row.name: row.file_shape for row in rows}
+            _compare(f"convert.load: {file}", shapes, want)
+            for row in rows:
+                tensor = np.asarray(tensors.get_tensor(names[row.name]), np.float32)
+                _put(params, row.path, np.ascontiguousarray(row.swap(tensor)))
+    except safetensors.SafetensorError as error:
+        raise ValueError(
+            f"convert.load: {file} is damaged or no safetensors file: {error}."
+        ) from error
+    return params
+
+
+def _no_weights(folder: Path) -> str:
+    if (folder / f"{WEIGHTS}.index.json").is_file():
+        return (
+            f"convert.load: {folder} holds weights split over several files; only a "
+            f"single {WEIGHTS} can be read."
+        )
+    if (folder / "pytorch_model.bin").is_file():
+        return (
+            f"convert.load: {folder} holds pytorch_model.bin only; only {WEIGHTS} can "
+            "be read, so save the model once more with transformers."
+        )
+    return f"convert.load: there is no {WEIGHTS} in {folder}."
+
+
+def _names(file: Path, keys: list[str], ignored: tuple[str, ...]) -> dict[str, str]:
+    """Our name of every tensor that is not left out -> its key in the file."""
+    names: dict[str, str] = {}
+    for key in keys:
+        name = key.removeprefix("deberta.")
+        name = name.replace("LayerNorm.gamma", "LayerNorm.weight")
+        name = name.replace("LayerNorm.beta", "LayerNorm.bias")
+        if name.startswith(ignored):
+            continue
+        if name in names:
+            raise ValueError(
+                f"convert.load: {file} holds {name} twice, as {names[name]} and {key}."
+            )
+        names[name] = key
+    return names
+
+
+def _compare(what: str, found: Mapping[Any, tuple], want: Mapping[Any, tuple]) -> None:
+    def listed(names: list, shapes: Mapping[Any, tuple]) -> str:
+        shown = [f"{_spelled(name)} {shapes[name]}" for name in names[:8]]
+        more = [f"and {len(names) - 8} more"] if len(names) > 8 else []
+        return ", ".join(shown + more)
+
+    troubles = []
+    if missing := [name for name in want if name not in found]:
+        troubles.append(f"lacks {listed(missing, want)}")
+    if surplus := [name for name in found if name not in want]:
+        troubles.append(f"has no place for {listed(surplus, found)}")
+    troubles += [
+        f"has {_spelled(name)} {found[name]} where the configuration says {shape}"
+        for name, shape in want.items()
+        if name in found and found[name] != shape
+    ][:8]
+    if troubles:
+        raise ValueError(f"{what} {'; '.join(troubles)}.")
+
+
+def _spelled(name: str | tuple[str, ...]) -> str:
+    return name if isinstance(name, str) else "/".join(name)
+
+
+def _leaves(
+    tree: Mapping[str, Any], path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, branch in tree.items():
+        if isinstance(branch, Mapping):
+            yield from _leaves(branch, (*path, name))
+        else:
+            yield (*path, name), branch
+
+
+def _put(tree: dict[str, Any], path: tuple[str, ...], leaf: np.ndarray) -> None:
+    for name in path[:-1]:
+        tree = tree.setdefault(name, {})
+    tree[path[-1]] = leaf
+
+
+def _file_name(name: str, config: Config) -> str:
+    """transformers' classifier has its encoder under "deberta."."""
+    encoder = name.startswith(("embeddings.", "encoder."))
+    if isinstance(config, EvaluatorConfig) and encoder:
+        return f"deberta.{name}"
+    return name
+
+
+def _config_entries(config: Config) -> dict[str, Any]:
+    if isinstance(config, DebertaConfig):
+        return config.to_hf() | {
+            "architectures": ["DebertaV2Model"],
+            "dtype": "float32",
+        }
+    entries = config.encoder.to_hf() | {"dtype": "float32", "fulcra": config.to_json()}
+    if not tables.has_hf_head(config):
+        return entries | {"architectures": ["DebertaV2Model"]}
+    labels = _labels(config)
+    return entries | {
+        "architectures": ["DebertaV2ForSequenceClassification"],
+        "cls_dropout": config.head.dropout,
+        "id2label": {str(i): label for i, label in enumerate(labels)},
+        "label2id": {label: i for i, label in enumerate(labels)},
+    }
+
+
+def _labels(config: EvaluatorConfig) -> list[str]:
+    """One name per logit: the value's, and the class where there are three."""
+    names = list(values.BASIC)
+    if config.head.num_values != len(names):
+        names = [f"value {i}" for i in range(config.head.num_values)]
+    if config.link == "tanh":
+        return names
+    return [f"{name}: {label}" for name in names for label in ("-1", "0", "+1")]

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where rows come from: the embedded corpus, a folder of files, the published
+release."""
+
+import dataclasses
+import json
+import pathlib
+import re
+from collections import Counter
+
+import numpy as np
+
+from fulcra_jax.data import sample, splits
+from fulcra_jax.data.rows import (
+    Policy,
+    Reject,
+    Row,
+    lines_of,
+    parse_record,
+    read_rows,
+)
+
+SPLITS = ("train", "dev", "test")
+_GIVEN = re.compile(r"(?P<name>.+)\.(?P<split>train|dev|valid|validation|test)\.jsonl")
+
+
+@dataclasses.dataclass(frozen=True)
+class Embedded:
+    """The synthetic corpus that ships with the package; see SAMPLE_CARD.md."""
+
+    train: int = 6000
+    """Rows to train on."""
+    dev: int = 800
+    """Rows to choose on."""
+    test: int = 800
+    """Rows to report on."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for field in SPLITS:
+            if getattr(self, field) < 1:
+                raise ValueError(
+                    f"source.Embedded: {field} is {getattr(self, field)}; it should be "
+                    "at least 1 row."
+                )
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    """Files in FULCRA's format: a folder of them, or a single one."""
+
+    path: str = ""
+    """NAME.train.jsonl, NAME.dev.jsonl and NAME.test.jsonl are used as given; any other
+    file of FULCRA's format is split by near-duplicate prompt components; files of other
+    known formats are listed and left."""
+    seed: int = 0
+    """Seed of the split, for files that are not split already."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Release:
+    """The published release, downloaded by the catalogue into a TFDS folder."""
+
+    cache: str = ".cache/tfds"
+    """Where TFDS keeps the prepared dataset."""
+
+
+Source = Embedded | Folder | Release
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """Rows by split, and an account of where they come from."""
+
+    rows: dict[str, list[Row]]
+    rejects: list[Reject]
+    notes: list[str]
+    """One sentence each: files used, files left, rows set aside, cells masked."""
+
+    def held_out(self) -> str:
+        """The split to report on: "test" where there is one, else "dev"."""
+        return "test" if self.rows.get("test") else "dev"
+
+
+def read_embedded(source: Embedded, policy: Policy = Policy()) -> Corpus:
+    """The embedded corpus, through the same reader as any file."""
+    rows = {
+        split: sample_rows(source.seed, getattr(source, split), split, policy)
+        for split in SPLITS
+    }
+    sizes = ", ".join(f"{len(rows[split])} {split}" for split in SPLITS)
+    note = f"embedded synthetic corpus, seed {source.seed}: {sizes} rows"
+    return Corpus(rows, [], [note])
+
+
+def sample_rows(
+    seed: int, n: int, split: str = "train", policy: Policy = Policy()
+) -> list[Row]:
+    """Rows of the embedded synthetic corpus.
+
+    Args:
+      seed: another seed gives other dialogues from the same phrase banks.
+      n: number of rows; more rows extend fewer.
+      split: "train", "dev" or "test"; their phrase banks are disjoint.
+      policy: how ambiguous labels are read (the corpus has none).
+
+    Returns:
+      n rows.
+
+    Raises:
+      ValueError: if n is negative.
+      KeyError: if the split is unknown.
+
+    Reference:
+      fulcra_jax/data/SAMPLE_CARD.md.
+
+    >>> len(sample_rows(0, 3, "dev"))
+    3
+    """
+    records = sample.sample_records(seed, n, split)  # pyright: ignore[reportArgumentType]
+    return [
+        parse_record(record, policy, file=f"sample.{split}", line=line)
+        for line, record in enumerate(records, 1)
+    ]
+
+
+def sniff(path: str | pathlib.Path) -> str:
+    """The format of a file, judged by its name and its first line.
+
+    Returns:
+      "fulcra", "official_scores" (prompt, answer, value_reward), "prompts" (prompt,
+      safety_issues), "preferences" (chosen, rejected), "model_scores" (a table of value
+      vectors of models), "valueeval" (a .tsv) or "unknown".
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+    """
+    path = pathlib.Path(path)
+    if path.suffix == ".tsv":
+        return "valueeval" if path.is_file() else "unknown"
+    if path.suffix not in (".jsonl", ".json"):
+        return "unknown"
+    for _, raw in lines_of(path):
+        try:
+            record = json.loads(raw)
+        except ValueError:
+            # A FULCRA file whose first line is broken is still one; its reader says so.
+            return "fulcra" if b'"dialogue"' in raw else "unknown"
+        if not isinstance(record, dict):
+            return "unknown"
+        keys = set(record)
+        for name, needed in (
+            ("fulcra", {"dialogue"}),
+            ("official_scores", {"prompt", "answer", "value_reward"}),
+            ("preferences", {"chosen", "rejected"}),
+            ("model_scores", {"data"}),
+            ("prompts", {"prompt", "safety_issues"}),
+        ):
+            if needed <= keys:
+                return name
+        # A record that lacks its dialogue is FULCRA's if it has the labels.
+        return "fulcra" if keys & {"value_types", "value_items"} else "unknown"
+    return "empty"
+
+
+def read_folder(source: Folder, policy: Policy = Policy()) -> Corpus:
+    """Rows of a folder, or of a single file, by split.
+
+    Raises:
+      FileNotFoundError: if the path does not exist.
+      ValueError: if no file is in FULCRA's format, no row can be read, or a split that
+      is
+        needed has no row.
+    """
+    path = pathlib.Path(source.path)
+    if not source.path or not path.exists():
+        raise FileNotFoundError(
+            f"data: {source.path or '(no path)'} does not exist; give a folder of "
+            ".jsonl files in FULCRA's format, or one such file."
+        )
+    files = sorted(path.glob("*.json*")) if path.is_dir() else [path]
+    kinds = {file: sniff(file) for file in files if file.is_file()}
+    usable = [file for file, kind in kinds.items() if kind == "fulcra"]
+    left = Counter(kind for kind in kinds.values() if kind != "fulcra")
+    if not usable:
+        found = ", ".join(f"{file.name} ({kind})" for file, kind in kinds.items())
+        raise ValueError(
+            f"{path}: no file here is in FULCRA's format (one JSON object a line, with "
+            f"dialogue, value_items, value_types); found: {found or 'no .jsonl file'}."
+        )
+    notes = []
+    given: list[tuple[Row, str]] = []
+    unsplit: list[Row] = []
+    rejects: list[Reject] = []
+    for file in usable:
+        rows, bad = read_rows(file, policy)
+        rejects += bad
+        match = _GIVEN.fullmatch(file.name) if path.is_dir() else None
+        if match:
+            split = "dev" if match["split"].startswith("valid") else match["split"]
+            given += [(row, split) for row in rows]
+            notes.append(f"{file.name}: {len(rows)} rows, used as {split}")
+        else:
+            unsplit += rows
+            notes.append(f"{file.name}: {len(rows)} rows, split by prompt components")
+    for kind, count in sorted(left.items()):
+        names = ", ".join(file.name for file, k in kinds.items() if k == kind)
+        notes.append(f"left alone ({kind}, {count}): {names}")
+    return _assemble(str(path), given, unsplit, rejects, notes, source.seed)
+
+
+def _assemble(
+    where: str,
+    given: list[tuple[Row, str]],
+    unsplit: list[Row],
+    rejects: list[Reject],
+    notes: list[str],
+    seed: int,
+) -> Corpus:
+    """Joins given and newly split rows, and says what was masked and set aside."""
+    seen = {(row.prompt, row.response) for row, _ in given}
+    fresh = []
+    for row in unsplit:
+        if (row.prompt, row.response) not in seen:
+            seen.add((row.prompt, row.response))
+            fresh.append(row)
+    if len(fresh) < len(unsplit):
+        notes.append(f"{len(unsplit) - len(fresh)} repeated dialogues left out")
+    rows: dict[str, list[Row]] = {split: [] for split in SPLITS}
+    for row, split in given:
+        rows[split].append(row)
+    if fresh:
+        prompts = [row.prompt for row, _ in given] + [row.prompt for row in fresh]
+        component = splits.prompt_components(prompts)
+        # Held-out wins: a component that a given dev or test row lies in goes there.
+        fixed: dict[int, str] = {}
+        for (_, split), node in zip(given, component.tolist(), strict=False):
+            fixed[node] = max(fixed.get(node, "train"), split, key=SPLITS.index)
+        names = splits.assign_components(
+            component[len(given) :], prompts[len(given) :], fixed=fixed, seed=seed
+        )
+        for row, split in zip(fresh, names, strict=True):
+            rows[split].append(row)
+    if rejects:
+        notes.append(f"{len(rejects)} rows set aside; the first is {rejects[0]}")
+    everything = [row for split in rows.values() for row in split]
+    if not everything:
+        raise ValueError(
+            f"{where}: no row could be read; {len(rejects)} were set aside, the first "
+            f"is {rejects[0]}"
+        )
+    masked = int(sum(row.conflict.sum() for row in everything))
+    unlabelled = sum(row.status == "unlabelled" for row in everything)
+    notes.append(f"{masked} cells carry both signs; {unlabelled} rows have no label")
+    for split in ("train", "dev"):
+        if not any(row.where.any() for row in rows[split]):
+            raise ValueError(
+                f"{where}: the split {split} has no labelled row; name a file "
+                f"NAME.{split}.jsonl, or give files without a split in their name (at "
+                "least three different prompts) to have them split."
+            )
+    return Corpus(rows, rejects, notes)
+
+
+def label_arrays(rows: list[Row]) -> tuple[np.ndarray, np.ndarray]:
+    """`[N, 10]` float32 labels and `[N, 10]` bool where, of N rows."""
+    if not rows:
+        return np.zeros((0, 10), np.float32), np.zeros((0, 10), bool)
+    return np.stack([row.labels for row in rows]), np.stack([row.where for row in rows])
+
+
+def given_straddle(corpus: Corpus) -> int:
+    """How many held-out prompts have a near duplicate among the training prompts."""
+    train = [row.prompt for row in corpus.rows["train"]]
+    held = [row.prompt for split in SPLITS[1:] for row in corpus.rows[split]]
+    component = splits.prompt_components(train + held)
+    return int(np.isin(component[len(train) :], component[: len(train)]).sum())

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prompt and response as two segments of token ids.
+
+The tokenizer is a Hugging Face directory when one is given, else one trained on the
+corpus. Special tokens are placed here and not by the tokenizer's own template, because
+that template differs between versions of transformers for the same checkpoint.
+"""
+
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+# transformers says at import that torch is missing; here it only tokenizes.
+os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+import tokenizers
+import transformers
+
+SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]")
+
+
+class Encoded(NamedTuple):
+    """N pairs as ragged arrays."""
+
+    ids: list[np.ndarray]
+    """`[length]` int32 each: [CLS] prompt [SEP] response [SEP]."""
+    types: list[np.ndarray]
+    """`[length]` int32 each: 0 up to the first [SEP], 1 for the response."""
+
+
+class PairTokenizer:
+    """Turns (prompt, response) into ids; wraps a Hugging Face tokenizer."""
+
+    def __init__(self, tokenizer: transformers.PreTrainedTokenizerBase) -> None:
+        """Args: tokenizer: any fast tokenizer that has [CLS], [SEP] and [PAD]."""
+        for name in ("cls_token_id", "sep_token_id", "pad_token_id"):
+            if getattr(tokenizer, name) is None:
+                raise ValueError(
+                    f"tokenizer: it has no {name}; an encoder of the BERT family needs "
+                    "[CLS], [SEP] and [PAD]."
+                )
+        self._tokenizer = tokenizer
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, added tokens included."""
+        return len(self._tokenizer)
+
+    @property
+    def pad_id(self) -> int:
+        """The id that fills short rows."""
+        (index,) = self._tokenizer.convert_tokens_to_ids(
+            [str(self._tokenizer.pad_token)]
+        )
+        return index
+
+    @property
+    def mask_id(self) -> int:
+        """The id of [MASK], or of [UNK] in a tokenizer without it.
+
+        Raises:
+          ValueError: if the tokenizer has neither.
+        """
+        piece = self._tokenizer.mask_token or self._tokenizer.unk_token
+        if piece is None:
+            raise ValueError("tokenizer: it has neither [MASK] nor [UNK].")
+        (index,) = self._tokenizer.convert_tokens_to_ids([str(piece)])
+        return index
+
+    @property
+    def special_ids(self) -> list[int]:
+        """Ids of [CLS], [SEP], [PAD] and the like."""
+        return list(self._tokenizer.all_special_ids)
+
+    @property
+    def max_length(self) -> int | None:
+        """Most tokens of a pair, as saved with the tokenizer; None when not saved."""
+        length = self._tokenizer.model_max_length
+        # transformers stands "no limit" for by 1e30.
+        return int(length) if length < 10**9 else None
+
+    def encode(
+        self, prompts: Sequence[str], responses: Sequence[str], *, max_length: int
+    ) -> Encoded:
+        """Ids of N pairs; what does not fit is cut from the end, the prompt first.
+
+        The response is what is judged: it keeps its beginning as far as `max_length`
+        allows, and the prompt gets the room that is left.
+
+        Args:
+          prompts: N texts.
+          responses: N texts.
+          max_length: most tokens of a pair, special tokens included; at least 4.
+
+        Returns:
+          The ids and segment types of the N pairs.
+
+        Raises:
+          ValueError: if the numbers of texts differ or `max_length` is below 4.
+        """
+        if len(prompts) != len(responses):
+            raise ValueError(
+                f"tokenizer.encode: there are {len(prompts)} prompts and "
+                f"{len(responses)} responses; there should be as many."
+            )
+        if max_length < 4:
+            raise ValueError(
+                f"tokenizer.encode: max_length is {max_length}; it should be at least "
+                "4."
+            )
+        cls, sep = self._tokenizer.cls_token_id, self._tokenizer.sep_token_id
+        ids, types = [], []
+        for prompt, response in zip(
+            self._plain(prompts), self._plain(responses), strict=True
+        ):
+            response = response[: max_length - 3]
+            prompt = prompt[: max_length - 3 - len(response)]
+            row = [cls, *prompt, sep, *response, sep]
+            ids.append(np.array(row, np.int32))
+            types.append((np.arange(len(row)) >= len(prompt) + 2).astype(np.int32))
+        return Encoded(ids, types)
+
+    def save(self, path: str | pathlib.Path, *, max_length: int | None = None) -> None:
+        """Writes the tokenizer as a Hugging Face directory, with its `max_length`."""
+        if max_length is not None:
+            self._tokenizer.model_max_length = max_length
+        self._tokenizer.save_pretrained(str(path))
+
+    @classmethod
+    def load(cls, path: str | pathlib.Path) -> "PairTokenizer":
+        """Reads a Hugging Face tokenizer directory.
+
+        Raises:
+          FileNotFoundError: if the directory holds no tokenizer.
+        """
+        path = pathlib.Path(path)
+        names = ("tokenizer.json", "spm.model", "vocab.json", "vocab.txt")
+        if not any((path / name).is_file() for name in names):
+            raise FileNotFoundError(
+                f"{path}: holds no tokenizer; one of {', '.join(names)} should be "
+                "there."
+            )
+        return cls(
+            transformers.AutoTokenizer.from_pretrained(str(path), local_files_only=True)
+        )
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int) -> "PairTokenizer":
+        """A lower-casing byte-level BPE tokenizer trained on texts; deterministic.
+
+        Every text can be written in its bytes, so nothing is ever unknown.
+
+        Args:
+          texts: the training texts only: held-out words must stay unseen.
+          vocab_size: most pieces, special tokens and 256 bytes included.
+
+        Raises:
+          ValueError: if there is no text, or no room for the bytes.
+
+        Reference:
+          Sennrich et al. 2016, "Neural machine translation of rare words with subword
+          units".
+        """
+        texts = list(texts)
+        if not texts:
+            raise ValueError("tokenizer.train: there is no text to train on.")
+        if vocab_size < 256 + len(SPECIAL):
+            raise ValueError(
+                f"tokenizer.train: vocab_size is {vocab_size}; it should be at least "
+                f"{256 + len(SPECIAL)}."
+            )
+        model = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token="[UNK]"))
+        model.normalizer = tokenizers.normalizers.Sequence(
+            [
+                tokenizers.normalizers.NFKC(),
+                tokenizers.normalizers.Lowercase(),
+            ]
+        )
+        model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=True)
+        model.decoder = tokenizers.decoders.ByteLevel()
+        trainer = tokenizers.trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            min_frequency=2,
+            special_tokens=list(SPECIAL),
+            initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        # One thread: the order of equally frequent merges must not depend on timing.
+        before = os.environ.get("TOKENIZERS_PARALLELISM")
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+        try:
+            model.train_from_iterator(texts, trainer)
+        finally:
+            if before is None:
+                del os.environ["TOKENIZERS_PARALLELISM"]
+            else:
+                os.environ["TOKENIZERS_PARALLELISM"] = before
+        pad, start, end, unknown, masked = SPECIAL
+        return cls(
+            transformers.PreTrainedTokenizerFast(
+                tokenizer_object=model,
+                pad_token=pad,
+                cls_token=start,
+                sep_token=end,
+                unk_token=unknown,
+                mask_token=masked,
+            )
+        )
+
+    def _plain(self, texts: Sequence[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        # A text that spells "[SEP]" is a text: only the places above are special.
+        # `verbose=False`: texts longer than the model are cut here, by intent.
+        encoding = self._tokenizer(
+            list(texts),
+            add_special_tokens=False,
+            split_special_tokens=True,
+            verbose=False,
+        )
+        return encoding["input_ids"]  # pyright: ignore[reportReturnType]

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run or a model directory -> value scores of (prompt, response) pairs."""
+
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fulcra_jax import convert, models, values
+from fulcra_jax.configs import EvaluatorConfig
+from fulcra_jax.data import batches
+from fulcra_jax.data.tokenizer import Encoded, PairTokenizer
+
+LADDER = (32, 64, 128, 256, 512)
+
+
+class Scores(NamedTuple):
+    """What the evaluator says of N responses."""
+
+    scores: np.ndarray
+    """`[N, 10]` float32 in [-1, 1]: P(+1) - P(-1), or tanh of the logit."""
+    probs: np.ndarray
+    """`[N, 10, 3]` float32 of (-1, 0, +1); NaN under the link "tanh"."""
+
+    def classes(self) -> np.ndarray:
+        """`[N, 10]` int32 in {-1, 0, 1}: the likeliest class, else the nearest
+        label."""
+        if np.isnan(self.probs).any():
+            return np.rint(self.scores).astype(np.int32)
+        return self.probs.argmax(-1).astype(np.int32) - 1
+
+
+class Predictor:
+    """An evaluator with its tokenizer; every call may have any number of texts."""
+
+    def __init__(
+        self,
+        config: EvaluatorConfig,
+        params: Any,
+        tokenizer: PairTokenizer,
+        *,
+        max_length: int,
+        ladder: Sequence[int] = LADDER,
+        batch_size: int = 32,
+        compute_dtype: Any = jnp.float32,
+    ) -> None:
+        """Wraps trained parameters.
+
+        Args:
+          config: what the parameters are of.
+          params: the evaluator's parameter tree.
+          tokenizer: the one it was trained with.
+          max_length: most tokens of a pair; what does not fit is cut, the prompt first.
+          ladder: lengths that are compiled.
+          batch_size: rows per call of the model.
+          compute_dtype: of the activations.
+        """
+        self.config = config
+        self.params = params
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self._ladder = batches.ladder_up_to(max_length, ladder)
+        self._batch_size = batch_size
+        evaluator = models.Evaluator(config, dtype=compute_dtype)
+
+        def apply(params: Any, batch: batches.Batch) -> tuple[jax.Array, jax.Array]:
+            logits = models.apply_evaluator(evaluator, params, batch).logits
+            return models.score(logits, config.link), models.probs(logits, config.link)
+
+        self._apply = jax.jit(apply)
+
+    @classmethod
+    def load(cls, path: str | pathlib.Path, *, batch_size: int = 32) -> "Predictor":
+        """Reads the directory of a finished run, or a model directory.
+
+        Args:
+          path: a run (its `model/` is read), or a directory with config.json,
+            model.safetensors and a tokenizer.
+          batch_size: rows per call of the model.
+
+        Raises:
+          FileNotFoundError: if there is no such directory, or the run is not finished.
+          ValueError: if the directory holds an encoder without a value head, or another
+            number of values.
+        """
+        path = pathlib.Path(path)
+        if not path.is_dir():
+            raise FileNotFoundError(
+                f"{path} does not exist; give the directory of a run or of a model."
+            )
+        if (path / "config.py").is_file():
+            if not (path / "model").is_dir():
+                raise FileNotFoundError(
+                    f"{path}: the run is not finished; continue it with python -m "
+                    f"experiments.train --resume {path}."
+                )
+            path = path / "model"
+        config, params = convert.load(path)
+        if not isinstance(config, EvaluatorConfig):
+            raise ValueError(
+                f"{path}: holds an encoder without a value head; train one with "
+                f"python -m experiments.train --pretrained {path}."
+            )
+        if config.head.num_values != len(values.BASIC):
+            raise ValueError(
+                f"{path}: its head has {config.head.num_values} values; "
+                f"{len(values.BASIC)} are needed here."
+            )
+        tokenizer = PairTokenizer.load(path)
+        return cls(
+            config,
+            params,
+            tokenizer,
+            max_length=tokenizer.max_length or config.encoder.max_position_embeddings,
+            batch_size=batch_size,
+        )
+
+    def score(
+        self,
+        prompts: Sequence[str],
+        responses: Sequence[str],
+        *,
+        progress: Callable[[int], None] | None = None,
+    ) -> Scores:
+        """Value scores of N responses, each to its prompt.
+
+        Args:
+          prompts: N texts.
+          responses: N texts.
+          progress: called with the number of rows done after each batch.
+
+        Returns:
+          Scores and class probabilities in the order of the input.
+
+        Raises:
+          ValueError: if the numbers of texts differ.
+        """
+        encoded = self.tokenizer.encode(prompts, responses, max_length=self.max_length)
+        return self.score_encoded(encoded, progress=progress)
+
+    def score_encoded(
+        self, encoded: Encoded, *, progress: Callable[[int], None] | None = None
+    ) -> Scores:
+        """Value scores of N tokenised pairs; `score` tokenises for you."""
+        N, V = len(encoded.ids), len(values.BASIC)
+        examples = batches.Examples(
+            encoded, np.zeros((N, V), np.float32), np.zeros((N, V), bool)
+        )
+        scores = np.zeros((N, V), np.float32)
+        probs = np.zeros((N, V, 3), np.float32)
+        done = 0
+        for rows, batch in batches.eval_batches(
+            examples,
+            batch_size=self._batch_size,
+            ladder=self._ladder,
+            pad_id=self.tokenizer.pad_id,
+        ):
+            score_bv, probs_bvc = self._apply(self.params, batch)
+            scores[rows] = np.asarray(score_bv)[: len(rows)]
+            probs[rows] = np.asarray(probs_bvc)[: len(rows)]
+            done += len(rows)
+            if progress:
+                progress(done)
+        return Scores(scores, probs)

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of an evaluation, written to files."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")  # files only: no display is needed
+import matplotlib.pyplot as plt
+import numpy as np
+
+from fulcra_jax import values
+
+_COLOURS = ("#1b6ca8", "#9aa5b1", "#d1903c", "#6a994e", "#8e5572")
+
+
+def per_value(systems: Sequence[Mapping[str, Any]], path: str | pathlib.Path) -> None:
+    """Macro-F1 per value as dots with intervals, one colour per system, support below.
+
+    Args:
+      systems: from `evaluation.evaluate`, the one of interest first.
+      path: of the picture to write; the ending names the format.
+    """
+    figure, axes = plt.subplots(figsize=(9, 4.2), layout="constrained")
+    offsets = np.linspace(-0.22, 0.22, len(systems)) if len(systems) > 1 else [0.0]
+    for place, figures in enumerate(systems):
+        entries = [figures["values"][name] for name in values.BASIC]
+        middle = np.array([_nan(entry["macro_f1"]) for entry in entries])
+        spread = np.array(
+            [[_nan(end) for end in entry["macro_f1_interval"]] for entry in entries]
+        )
+        axes.errorbar(
+            np.arange(len(entries)) + offsets[place],
+            middle,
+            # A percentile interval may leave the point estimate just outside.
+            yerr=np.maximum(0.0, [middle - spread[:, 0], spread[:, 1] - middle]),
+            fmt="o",
+            color=_COLOURS[place % len(_COLOURS)],
+            label=figures["name"],
+            capsize=2,
+        )
+    counts = [systems[0]["values"][name] for name in values.BASIC]
+    axes.set_xticks(
+        range(len(counts)),
+        [
+            f"{name}\n+{entry['n_supported']} -{entry['n_opposed']}"
+            for name, entry in zip(values.BASIC, counts, strict=True)
+        ],
+        rotation=35,
+        ha="right",
+        fontsize=8,
+    )
+    axes.set_ylabel("macro-F1 over labels that occur")
+    axes.set_ylim(0, 1.02)
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(loc="lower left", fontsize=8, ncols=len(systems))
+    axes.set_title("Per value, 95 % interval by prompt-cluster bootstrap", fontsize=10)
+    _write(figure, path)
+
+
+def training_curve(
+    lines: Sequence[Mapping[str, Any]], path: str | pathlib.Path
+) -> None:
+    """Training loss and dev macro-F1 over the steps of a run.
+
+    Args:
+      lines: of the run's metrics.jsonl.
+      path: of the picture to write.
+    """
+    train = [line for line in lines if line.get("split") == "train"]
+    dev = [line for line in lines if line.get("split") == "dev"]
+    figure, axes = plt.subplots(figsize=(6, 3.2), layout="constrained")
+    axes.plot(
+        [line["step"] for line in train],
+        [line["loss"] for line in train],
+        color=_COLOURS[1],
+        label="training loss",
+    )
+    axes.set_xlabel("step")
+    axes.set_ylabel("training loss")
+    right = axes.twinx()
+    right.plot(
+        [line["step"] for line in dev],
+        [line["macro_f1"] for line in dev],
+        "o-",
+        color=_COLOURS[0],
+        label="dev macro-F1",
+    )
+    right.set_ylabel("dev macro-F1")
+    right.set_ylim(0, 1)
+    _write(figure, path)
+
+
+def _nan(number: float | None) -> float:
+    return float("nan") if number is None else number
+
+
+def _write(figure: Any, path: str | pathlib.Path) -> None:
+    # No date in the file, so that equal figures give equal files.
+    figure.savefig(path, dpi=130, metadata={"Software": None})
+    plt.close(figure)

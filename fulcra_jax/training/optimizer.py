@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""AdamW with linear warm-up and a decay, as one validated dataclass."""
+
+import dataclasses
+from typing import Any, Literal
+
+import jax
+import optax
+
+_NO_DECAY = ("bias", "scale")
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """AdamW (Loshchilov & Hutter 2019). The defaults are those of the released code."""
+
+    peak_lr: float = 1e-5
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """What follows the warm-up; cosine and linear fall to zero at the last step."""
+    warmup_steps: int = 50
+    b1: float = 0.9
+    b2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    """Decoupled decay; biases and norms are left out."""
+    clip_norm: float = 0.0
+    """Largest global norm of the gradient; 0 does not clip."""
+
+    def __post_init__(self) -> None:
+        for field, low, high in (
+            ("peak_lr", 0.0, 10.0),
+            ("warmup_steps", 0, 10**9),
+            ("b1", 0.0, 1.0),
+            ("b2", 0.0, 1.0),
+            ("eps", 0.0, 1.0),
+            ("weight_decay", 0.0, 100.0),
+            ("clip_norm", 0.0, 1e9),
+        ):
+            number = getattr(self, field)
+            if not low <= number <= high or (field == "peak_lr" and number == 0):
+                raise ValueError(
+                    f"optimizer.Optimizer: {field} is {number}; it should be in "
+                    f"{'(' if field == 'peak_lr' else '['}{low}, {high}]."
+                )
+        if self.schedule not in ("cosine", "linear", "constant"):
+            raise ValueError(
+                f"optimizer.Optimizer: schedule is {self.schedule!r}; it should be "
+                "cosine, linear or constant."
+            )
+
+
+def learning_rate(config: Optimizer, steps: int) -> optax.Schedule:
+    """Linear warm-up to `peak_lr`, then the decay, over `steps` in all.
+
+    Raises:
+      ValueError: if the warm-up is longer than the training.
+    """
+    if config.warmup_steps >= steps:
+        raise ValueError(
+            f"optimizer.learning_rate: warmup_steps is {config.warmup_steps}, but "
+            f"there are only {steps} steps; it should be smaller."
+        )
+    rest = steps - config.warmup_steps
+    match config.schedule:
+        case "cosine":
+            decay = optax.cosine_decay_schedule(config.peak_lr, rest)
+        case "linear":
+            decay = optax.linear_schedule(config.peak_lr, 0.0, rest)
+        case "constant":
+            decay = optax.constant_schedule(config.peak_lr)
+    if config.warmup_steps == 0:
+        return decay
+    warmup = optax.linear_schedule(0.0, config.peak_lr, config.warmup_steps)
+    return optax.join_schedules([warmup, decay], [config.warmup_steps])
+
+
+def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformation:
+    """The optimizer of a run of `steps` steps."""
+    adamw = optax.adamw(
+        learning_rate(config, steps),
+        b1=config.b1,
+        b2=config.b2,
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        mask=decays,
+    )
+    if config.clip_norm:
+        return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw)
+    return adamw
+
+
+def decays(params: Any) -> Any:
+    """True for each leaf that weight decay touches: all but biases and norms."""
+
+    def one(path: Any, _: Any) -> bool:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        return name.rsplit("/", 1)[-1] not in _NO_DECAY
+
+    return jax.tree_util.tree_map_with_path(one, params)

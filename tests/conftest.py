@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+import jax
+import pytest
+
+# Before the first array: the number of devices is fixed when the backend starts.
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(autouse=True)
+def _doctest_names(doctest_namespace):
+    import jax.numpy as jnp
+    import numpy as np
+
+    doctest_namespace.update(jax=jax, jnp=jnp, np=np)

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One small valid call for every public pure function, by "module.function".
+
+A case is a function of a numpy generator that returns the arrays of one call; two calls
+with different generators are compared under `jax.vmap`. `STATIC` holds the arguments
+that are no arrays. Leave optional arrays in, so that they are checked too.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+N, V, C, G = 24, 3, 3, 6
+
+Generator = np.random.Generator
+
+
+def ids(rng: Generator, *shape: int) -> jax.Array:
+    return jnp.asarray(rng.integers(0, C, shape))
+
+
+def labels(rng: Generator, *shape: int) -> jax.Array:
+    return ids(rng, *shape) - 1
+
+
+def score(rng: Generator, *shape: int) -> jax.Array:
+    return jnp.asarray(rng.uniform(-1.0, 1.0, shape), jnp.float32)
+
+
+def probs(rng: Generator, *shape: int) -> jax.Array:
+    return jnp.asarray(rng.dirichlet(np.ones(C), shape), jnp.float32)
+
+
+def where(rng: Generator, *shape: int) -> jax.Array:
+    return jnp.asarray(rng.random(shape) < 0.8)
+
+
+def counts(rng: Generator) -> dict[str, Any]:
+    return {"counts": jnp.asarray(rng.integers(1, 20, (C, C)), jnp.float32)}
+
+
+def probabilities(rng: Generator) -> dict[str, Any]:
+    return {"probs": probs(rng, N), "labels": ids(rng, N), "where": where(rng, N)}
+
+
+def weights(rng: Generator) -> jax.Array:
+    return jnp.asarray(rng.uniform(0.5, 2.0, 3), jnp.float32)
+
+
+CASES: dict[str, Callable[[Generator], dict[str, Any]]] = {
+    "prediction.classes_from_score": lambda rng: {"score": score(rng, N, V)},
+    "prediction.confusion": lambda rng: {
+        "predicted": ids(rng, N),
+        "labels": ids(rng, N),
+        "where": where(rng, N),
+    },
+    "prediction.precision_recall_f1": counts,
+    "prediction.accuracy": counts,
+    "prediction.macro_f1": counts,
+    "prediction.quadratic_kappa": counts,
+    "prediction.reversal_rate": counts,
+    "prediction.exact_match": lambda rng: {
+        "predicted": ids(rng, N, V) // 2,
+        "labels": ids(rng, N, V) // 2,
+        "where": where(rng, N, V),
+    },
+    "prediction.mean_squared_error": lambda rng: {
+        "score": score(rng, N),
+        "labels": labels(rng, N),
+        "where": where(rng, N),
+    },
+    "correlation.pearson": lambda rng: {
+        "x": score(rng, N),
+        "y": labels(rng, N),
+        "where": where(rng, N),
+    },
+    "correlation.spearman": lambda rng: {
+        "x": score(rng, N),
+        "y": labels(rng, N),
+        "where": where(rng, N),
+    },
+    "correlation.auroc": lambda rng: {
+        "score": score(rng, N),
+        "positive": ids(rng, N) == 2,
+        "where": where(rng, N),
+    },
+    "calibration.reliability_curve": lambda rng: {
+        "confidence": jnp.abs(score(rng, N)),
+        "correct": ids(rng, N) == 2,
+        "where": where(rng, N),
+    },
+    "calibration.expected_calibration_error": probabilities,
+    "calibration.classwise_calibration_error": probabilities,
+    "calibration.brier": probabilities,
+    "calibration.negative_log_likelihood": probabilities,
+    "bootstrap.sum_by_cluster": lambda rng: {
+        "values": score(rng, N, V),
+        "cluster": jnp.asarray(rng.integers(-1, G, N)),
+    },
+    "bootstrap.cluster_bootstrap": lambda rng: {
+        "key": jax.random.key(int(rng.integers(1000))),
+        "totals": jnp.asarray(rng.uniform(1.0, 5.0, (G, 2)), jnp.float32),
+    },
+    "bootstrap.confidence_interval": lambda rng: {"samples": score(rng, 40, V)},
+    "evaluator.ternary_cross_entropy": lambda rng: {
+        "logits": 3.0 * score(rng, N, V, 3),
+        "labels": score(rng, N, V),
+        "class_weights": weights(rng),
+        "where": where(rng, N, V),
+    },
+    "evaluator.tanh_mse": lambda rng: {
+        "logits": 3.0 * score(rng, N, V),
+        "labels": labels(rng, N, V),
+        "class_weights": weights(rng),
+        "where": where(rng, N, V),
+    },
+    "evaluator.sqrt_class_weights": lambda rng: {
+        "labels": score(rng, N, V),
+        "where": where(rng, N, V),
+    },
+    "reduce.masked_total": lambda rng: {
+        "x": score(rng, N, V),
+        "where": where(rng, N, V),
+    },
+    "reduce.masked_mean": lambda rng: {
+        "x": score(rng, N, V),
+        "where": where(rng, N, V),
+    },
+}
+
+STATIC: dict[str, dict[str, Any]] = {
+    "prediction.classes_from_score": {"cut": 0.3},
+    "prediction.confusion": {"num_classes": C},
+    "calibration.reliability_curve": {"num_bins": 5},
+    "bootstrap.sum_by_cluster": {"num_clusters": G},
+    "bootstrap.cluster_bootstrap": {
+        "statistic": lambda total: total[0] / total[1],
+        "num_resamples": 20,
+        "batch_size": 10,
+    },
+    "evaluator.ternary_cross_entropy": {"label_smoothing": 0.1},
+}

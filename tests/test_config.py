@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configurations: written and read back, and refused in a sentence."""
+
+import dataclasses
+
+import pytest
+
+from experiments.config import RECIPES, Config, Loss, Text, load_config, save_config
+from fulcra_jax.data.source import Folder
+from fulcra_jax.training.optimizer import Optimizer, learning_rate
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_every_recipe_is_read_back_as_it_was(name, tmp_path):
+    config = dataclasses.replace(RECIPES[name][1], source=Folder("a 'b' \\ c"))
+    save_config(tmp_path / "config.py", config)
+    assert load_config(tmp_path / "config.py") == config
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("__import__('os').system('true')", "is no part of a configuration"),
+        ("Config(seed=open('x'))", "is no part of a configuration"),
+        ("Config(seed=[1 for _ in 'a'])", "is no part of a configuration"),
+        ("Config(colour=1)", "unexpected keyword"),
+        ("Config(", "is no configuration"),
+        ("Text()", "holds a Text, not a Config"),
+        ("Config(batch_size=0)", r"batch_size is 0; it should be in \[1"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_refused(text, message, tmp_path):
+    (tmp_path / "config.py").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_config(tmp_path / "config.py")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Config(seed=-1), "seed is -1"),
+        (lambda: Config(epochs=0.0), "epochs and steps are both 0"),
+        (lambda: Config(compute_dtype="float16"), "one of: float32, bfloat16"),
+        (lambda: Text(max_length=2), r"max_length is 2; it should be in \[8"),
+        (lambda: Text(ladder=(64, 32)), "ascending positive lengths"),
+        (lambda: Loss(label_smoothing=1.0), r"label_smoothing is 1.0"),
+        (lambda: Loss(class_weights="log"), "should be none or sqrt"),
+        (lambda: Optimizer(peak_lr=0.0), r"peak_lr is 0.0; it should be in \(0"),
+        (lambda: Optimizer(peak_lr=float("nan")), "peak_lr is nan"),
+        (lambda: Optimizer(b1=1.5), "b1 is 1.5"),
+        (lambda: Optimizer(schedule="step"), "cosine, linear or constant"),
+        (lambda: learning_rate(Optimizer(), 50), "there are only 50 steps"),
+    ],
+)
+def test_fields_out_of_range_say_what_they_should_be(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_the_paper_recipe_is_that_of_the_release():
+    config = RECIPES["paper"][1]
+    optimizer = config.optimizer
+    assert (config.batch_size, config.epochs, config.seed) == (32, 10.0, 2023)
+    assert (optimizer.peak_lr, optimizer.warmup_steps) == (1e-5, 50)
+    assert (optimizer.b1, optimizer.b2, optimizer.weight_decay) == (0.9, 0.95, 0.0)
+    assert optimizer.schedule == "cosine"
+    assert config.text.max_length == 512
+    encoder = config.evaluator.encoder
+    assert (encoder.hidden_size, encoder.num_hidden_layers) == (1024, 24)
+    assert RECIPES["paper-tanh"][1].evaluator.link == "tanh"
+
+
+def test_the_schedule_warms_up_and_decays_to_zero():
+    rate = learning_rate(Optimizer(peak_lr=1e-3, warmup_steps=10), 100)
+    assert float(rate(0)) == 0.0
+    assert float(rate(10)) == pytest.approx(1e-3)
+    assert float(rate(55)) == pytest.approx(0.5e-3)
+    assert float(rate(100)) == pytest.approx(0.0, abs=1e-9)
