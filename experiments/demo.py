@@ -22,7 +22,8 @@ from experiments import rundir
 from experiments.config import RECIPES
 from experiments.evaluate import Arguments as EvaluateArguments
 from experiments.evaluate import evaluate
-from experiments.train import Interrupted, sentence, train
+from experiments.exits import exit_code
+from experiments.train import train
 from fulcra_jax.data.source import Folder
 from fulcra_jax.inference import Predictor
 from fulcra_jax.report import tables
@@ -120,18 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = tyro.cli(
         Arguments, args=argv, prog="python -m experiments.demo", description=__doc__
     )
-    try:
-        demo(arguments)
-    except (ValueError, KeyError, OSError, FloatingPointError) as error:
-        print(f"error: {sentence(error)}", file=sys.stderr)
-        return 1
-    except Interrupted as stopped:
-        print(str(stopped), file=sys.stderr)
-        return 130
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    return 0
+    return exit_code(lambda: demo(arguments))
 
 
 if __name__ == "__main__":

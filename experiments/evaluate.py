@@ -20,7 +20,8 @@ from typing import Any, Literal
 import tyro
 
 from experiments import floors, rundir
-from experiments.train import read_corpus, sentence
+from experiments.exits import exit_code
+from experiments.train import read_corpus
 from fulcra_jax.data import source, splits
 from fulcra_jax.data.rows import Row
 from fulcra_jax.inference import Predictor
@@ -155,15 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = tyro.cli(
         Arguments, args=argv, prog="python -m experiments.evaluate", description=__doc__
     )
-    try:
-        evaluate(arguments)
-    except (ValueError, KeyError, OSError) as error:
-        print(f"error: {sentence(error)}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    return 0
+    return exit_code(lambda: evaluate(arguments))
 
 
 if __name__ == "__main__":

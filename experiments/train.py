@@ -15,6 +15,7 @@ import dataclasses
 import json
 import math
 import pathlib
+import shutil
 import signal
 import sys
 import time
@@ -28,6 +29,7 @@ import tyro
 
 from experiments import rundir
 from experiments.config import RECIPES, Config
+from experiments.exits import Interrupted, exit_code
 from experiments.progress import Progress
 from fulcra_jax import convert, models, objectives
 from fulcra_jax.data import batches, rows, source
@@ -35,10 +37,6 @@ from fulcra_jax.data.tokenizer import PairTokenizer
 from fulcra_jax.inference import Predictor
 from fulcra_jax.report import evaluation
 from fulcra_jax.training import checkpoint, optimizer, sharding, step
-
-
-class Interrupted(Exception):
-    """Training stopped early, with a checkpoint to resume from."""
 
 
 def train(config: Config, run: pathlib.Path, *, resume: bool = False) -> dict[str, Any]:
@@ -117,7 +115,8 @@ def train(config: Config, run: pathlib.Path, *, resume: bool = False) -> dict[st
             if pretrained is not None:
                 placed = jax.device_put(pretrained, places.params["encoder"])
                 state = state._replace(params=state.params | {"encoder": placed})
-        rundir.cut_metrics(run / "metrics.jsonl", int(state.step))
+        begun = int(state.step)
+        rundir.cut_metrics(run / "metrics.jsonl", begun)
         batch_place = sharding.batch_sharding(mesh)
         train_step = jax.jit(
             step.make_train_step(cell_loss, transformation, seed=config.seed),
@@ -139,12 +138,24 @@ def train(config: Config, run: pathlib.Path, *, resume: bool = False) -> dict[st
 
     predictor.params = state.params
     figures = look_at_dev(predictor, corpus.rows["dev"])
-    log(run, {"step": steps, "split": "dev", **figures})
-    params = jax.tree.map(np.asarray, jax.device_get(state.params))
-    convert.save(run / "model", config.evaluator, params, overwrite=True)
-    tokenizer.save(run / "model", max_length=config.text.max_length)
+    if begun < steps or not (run / "model").is_dir():
+        log(run, {"step": steps, "split": "dev", **figures})
+    export(run, config, state.params, tokenizer)
     print(f"trained {steps} steps; dev macro-F1 {figures['macro_f1']:.3f}; {run}/model")
     return figures
+
+
+def export(
+    run: pathlib.Path, config: Config, params: Any, tokenizer: PairTokenizer
+) -> None:
+    """Writes the evaluator as a Hugging Face directory; it appears when it is whole."""
+    partial = run / "model.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    host = jax.tree.map(np.asarray, jax.device_get(params))
+    convert.save(partial, config.evaluator, host)
+    tokenizer.save(partial, max_length=config.text.max_length)
+    shutil.rmtree(run / "model", ignore_errors=True)
+    partial.rename(run / "model")
 
 
 def loop(
@@ -421,26 +432,12 @@ def parse(argv: Sequence[str]) -> tuple[Config, pathlib.Path, bool]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    try:
+
+    def work() -> None:
         config, run, resume = parse(sys.argv[1:] if argv is None else argv)
         train(config, run, resume=resume)
-    except (ValueError, KeyError, OSError, FloatingPointError) as error:
-        print(f"error: {sentence(error)}", file=sys.stderr)
-        return 1
-    except Interrupted as stopped:
-        print(str(stopped), file=sys.stderr)
-        return 130
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    return 0
 
-
-def sentence(error: BaseException) -> str:
-    """The message of an error; KeyError would put it in quotes."""
-    if isinstance(error, KeyError) and error.args:
-        return str(error.args[0])
-    return str(error)
+    return exit_code(work)
 
 
 if __name__ == "__main__":

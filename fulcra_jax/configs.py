@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 Activation = Literal["gelu", "gelu_new", "relu", "silu", "tanh"]
-Pool = Literal["first", "mean", "max"]
+Pool = Literal["first", "mean", "max", "logsumexp"]
 Link = Literal["ternary", "tanh"]
 
 NUM_CLASSES: dict[str, int] = {"ternary": 3, "tanh": 1}
@@ -293,6 +293,9 @@ class SharedHead:
     Attributes:
       num_values: V, how many values are judged.
       pool: the first token, or mean or maximum over the tokens that are not padding.
+        "logsumexp" reads logits off every token and pools those: what a phrase shows
+        is not diluted by the length of the text, which helps a small encoder that is
+        trained from scratch.
       hidden: width of the hidden layer; None is the encoder's width, 0 means linear.
       dropout: rate before the projection.
     """

@@ -101,7 +101,8 @@ class SharedHeadModule(nn.Module):
     ```
 
     With `pool="first"` it takes the token at position 0, as the original does: pad on
-    the right.
+    the right. With `pool="logsumexp"` the projection reads every token, and the logits
+    are pooled: a smooth "some token shows it" (Maron and Lozano-Perez 1997).
 
     Attributes:
       config: the head.
@@ -136,7 +137,7 @@ class SharedHeadModule(nn.Module):
 
         Returns:
           `[B, V, C]` float32. A row of padding only pools to zero under "mean" and
-          "max".
+          "max", and to equal logits under "logsumexp".
 
         Raises:
           ValueError: if shapes disagree.
@@ -145,7 +146,8 @@ class SharedHeadModule(nn.Module):
             "heads.SharedHeadModule", hidden=(hidden, "B T D"), mask=(mask, "B T")
         )
         init = nn.initializers.normal(self.init_range)
-        x = pooled(hidden, mask.astype(bool), self.config.pool)
+        late = self.config.pool == "logsumexp"
+        x = hidden if late else pooled(hidden, mask.astype(bool), self.config.pool)
         width = self.config.width(size["D"])
         if width:
             x = self._dropout(x, self.input_dropout, deterministic)
@@ -154,7 +156,13 @@ class SharedHeadModule(nn.Module):
         x = self._dropout(x, self.config.dropout, deterministic)
         V, C = self.config.num_values, self.num_classes
         out = nn.Dense(V * C, dtype=jnp.float32, kernel_init=init, name="values")
-        return out(x.astype(jnp.float32)).reshape(-1, V, C)
+        logits = out(x.astype(jnp.float32))
+        if late:
+            where = mask.astype(bool)[..., None]
+            # Finite, so that a row of padding only has neither NaN nor gradient.
+            least = jnp.asarray(-1e9, logits.dtype)
+            logits = jax.nn.logsumexp(jnp.where(where, logits, least), axis=1)
+        return logits.reshape(-1, V, C)
 
     def _dropout(self, x: jax.Array, rate: float, deterministic: bool) -> jax.Array:
         if deterministic or rate == 0.0:

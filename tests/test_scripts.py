@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands, end to end on the tiny recipe, and their answers to bad input."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from experiments import controls, demo, evaluate, floors
+from experiments import train as script
+from fulcra_jax import cli
+from fulcra_jax.data import source
+
+SHARED = pathlib.Path(__file__).parents[2] / "shared" / "data" / "fulcra"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished tiny run."""
+    path = tmp_path_factory.mktemp("runs") / "tiny"
+    words = ["--source.train", "64", "--source.dev", "24", "--source.test", "24"]
+    assert script.main(["debug", "--run", str(path), "--steps", "8", *words]) == 0
+    return path
+
+
+def test_evaluate_writes_figures_tables_and_pictures(run, capsys):
+    assert evaluate.main(["--run", str(run)]) == 0
+    folder = run / "evaluation-test"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "figures.json",
+        "report.md",
+        "predictions.jsonl",
+        "per_value.png",
+        "curve.png",
+    }
+    report = json.loads((folder / "figures.json").read_text())
+    assert [s["name"] for s in report["systems"]] == [
+        "evaluator",
+        "majority",
+        "TF-IDF + LR",
+    ]
+    lines = (folder / "predictions.jsonl").read_text().splitlines()
+    assert len(lines) == 24
+    assert {"scores", "classes", "labels", "line"} <= set(json.loads(lines[0]))
+    assert "macro-F1" in capsys.readouterr().out
+
+
+def test_evaluate_reads_a_file_it_has_never_seen(run, tmp_path, capsys):
+    record = {
+        "dialogue": "Human: May I?\nBob: You may.",
+        "value_items": [],
+        "value_types": ["power: +1"],
+    }
+    path = tmp_path / "new.jsonl"
+    path.write_text(json.dumps(record) + "\n{broken\n")
+    assert evaluate.main(["--run", str(run), "--data", str(path), "--no-tfidf"]) == 0
+    assert (run / "evaluation-new" / "report.md").is_file()
+    assert "1 rows set aside" in capsys.readouterr().out
+
+
+def test_score_prints_bars_or_writes_a_file(run, tmp_path, capsys):
+    words = ["score", "--run", str(run)]
+    assert cli.main([*words, "--prompt", "May I?", "--response", "You may."]) == 0
+    assert "Universalism" in capsys.readouterr().out
+    data = tmp_path / "in.jsonl"
+    data.write_text(
+        '{"dialogue": "Human: a\\nBob: b"}\n{"prompt": "a", "response": "b"}\n'
+        '{"prompt": "a", "answer": "b"}\n'
+    )
+    out = tmp_path / "out.jsonl"
+    assert cli.main([*words, "--data", str(data), "--out", str(out)]) == 0
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(lines) == 3
+    assert lines[0]["scores"] == lines[1]["scores"] == lines[2]["scores"]
+    assert np.shape(lines[0]["probs"]) == (10, 3)
+    assert cli.main([*words, "--data", str(data), "--out", str(out)]) == 1
+    assert "nothing is overwritten" in capsys.readouterr().err
+    assert len(out.read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--response", "a", "--data", "b"], "either --response"),
+        ([], "either --response"),
+        (["--data", "nowhere.jsonl"], "does not exist"),
+    ],
+)
+def test_score_refuses_in_one_sentence(run, words, message, capsys):
+    assert cli.main(["score", "--run", str(run), *words]) == 1
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the file is empty"),
+        ("{broken\n", ":1: "),
+        ('{"prompt": "a"}\n', ":1: should have the texts"),
+        ('{"dialogue": "Human: a"}\n', ':1: dialogue: has no line that starts with "B'),
+        ("[1]\n", ":1: is no JSON object"),
+    ],
+)
+def test_score_names_the_line_at_fault(run, text, message, tmp_path, capsys):
+    path = tmp_path / "in.jsonl"
+    path.write_text(text)
+    assert cli.main(["score", "--run", str(run), "--data", str(path)]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_score_needs_a_run(tmp_path, capsys):
+    words = ["score", "--run", str(tmp_path / "none"), "--response", "a"]
+    assert cli.main(words) == 1
+    assert "does not exist" in capsys.readouterr().err
+
+
+def test_rows_counts_labels_conflicts_and_bad_lines(tmp_path, capsys):
+    path = tmp_path / "rows.jsonl"
+    record = {
+        "dialogue": "Human: a\nBob: b",
+        "value_items": ["be honest: +1", "be helpful: -1"],
+        "value_types": ["benevolence: +1", "benevolence: -1", "power: 1+"],
+    }
+    path.write_text(json.dumps(record) + "\n{broken\n")
+    bad = tmp_path / "bad.jsonl"
+    assert cli.main(["rows", str(path), "--rejects", str(bad)]) == 0
+    shown = capsys.readouterr().out
+    assert "set aside: 1" in shown
+    assert "rows.jsonl:2: line: is no JSON" in shown
+    assert json.loads(bad.read_text())["line"] == 2
+    assert cli.main(["rows", str(path), "--rejects", str(bad)]) == 1
+    assert cli.main(["rows", str(tmp_path / "none.jsonl")]) == 1
+    assert cli.main(["rows", str(path), "--conflict", "vote"]) == 1
+    assert "it should be one of: mask" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_quick_demo_runs_through(tmp_path, capsys):
+    run = tmp_path / "demo"
+    assert demo.main(["--quick", "--run", str(run)]) == 0
+    shown = capsys.readouterr().out
+    assert "3 of 3" in shown
+    assert shown.count("Universalism") >= len(demo.DIALOGUES)
+    assert demo.main(["--quick", "--run", str(run)]) == 1
+    assert "never overwrites" in capsys.readouterr().err
+
+
+def test_demo_refuses_a_folder_that_is_none(tmp_path, capsys):
+    run = tmp_path / "demo"
+    assert demo.main(["--data", str(tmp_path / "none"), "--run", str(run)]) == 1
+    assert "does not exist" in capsys.readouterr().err
+    assert not run.exists()
+
+
+@pytest.mark.slow
+def test_controls_resume_and_compare(tmp_path, capsys):
+    words = ["--recipe", "debug", "--seeds", "0", "--out", str(tmp_path / "c")]
+    assert controls.main(words) == 0
+    report = json.loads((tmp_path / "c" / "controls.json").read_text())
+    names = [entry["name"] for entry in report["differences"]]
+    assert names == [
+        "seed 0 - majority",
+        "seed 0 - seed 0 shuffled",
+        "seed 0 - TF-IDF + LR",
+    ]
+    capsys.readouterr()
+    assert controls.main(words) == 0
+    assert "trained" not in capsys.readouterr().out
+    assert controls.main(["--recipe", "none"]) == 1
+    assert "known are: demo" in capsys.readouterr().err
+
+
+def test_the_floors_find_words_but_not_when_there_are_none():
+    rows = source.sample_rows(0, 60)
+    majority = floors.majority(rows, rows[:5])
+    assert not majority.classes.any()
+    # On its own training rows a bag of words is nearly always right.
+    fitted = floors.tfidf(rows, rows)
+    labels, _ = source.label_arrays(rows)
+    assert (fitted.classes == labels).mean() > 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared real rows are not here")
+def test_the_floors_on_the_real_rows_are_the_published_ones():
+    from fulcra_jax.report import evaluation
+
+    corpus = source.read_folder(source.Folder(str(SHARED)))
+    train = [row for row in corpus.rows["train"] if row.where.any()]
+    held = corpus.rows["dev"]
+    labels, where = source.label_arrays(held)
+    macro = [
+        evaluation.quick_figures(floor(train, held).classes, labels, where)["macro_f1"]
+        for floor in (floors.majority, floors.tfidf)
+    ]
+    np.testing.assert_allclose(macro, [0.482, 0.726], atol=0.001)
