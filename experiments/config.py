@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 from typing import Any, Literal, get_args
 
-from fulcra_jax import catalogue
+from fulcra_jax import catalogue, values
 from fulcra_jax.configs import DebertaConfig, EvaluatorConfig, SharedHead
 from fulcra_jax.data.rows import Policy
 from fulcra_jax.data.source import Embedded, Folder, Release
@@ -111,6 +111,34 @@ class Config:
     run reaches on held-out rows owes nothing to the texts."""
 
     def __post_init__(self) -> None:
+        for field, kind in (
+            ("source", Embedded | Folder | Release),
+            ("policy", Policy),
+            ("text", Text),
+            ("evaluator", EvaluatorConfig),
+            ("pretrained", str),
+            ("loss", Loss),
+            ("optimizer", Optimizer),
+            ("batch_size", int),
+            ("steps", int),
+            ("seed", int),
+            ("devices", int),
+            ("eval_every", int),
+            ("save_every", int),
+            ("keep", int),
+            ("log_every", int),
+        ):
+            if not isinstance(getattr(self, field), kind):
+                name = getattr(kind, "__name__", str(kind))
+                raise ValueError(
+                    f"config.Config: {field} is {getattr(self, field)!r:.60}; it "
+                    f"should be a {name}."
+                )
+        if self.evaluator.head.num_values != len(values.BASIC):
+            raise ValueError(
+                "config.Config: evaluator.head.num_values is "
+                f"{self.evaluator.head.num_values}; it should be {len(values.BASIC)}."
+            )
         for field, low, high in (
             ("batch_size", 1, 2**20),
             ("epochs", 0.0, 1e6),
@@ -284,8 +312,10 @@ def load_config(path: pathlib.Path) -> Config:
     """
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"), str(path), "eval")
-    except SyntaxError as error:
-        raise ValueError(f"{path}: is no configuration ({error.msg}).") from None
+    except (SyntaxError, UnicodeDecodeError, RecursionError, MemoryError) as error:
+        raise ValueError(
+            f"{path}: is no configuration ({type(error).__name__}: {error})."
+        ) from None
     config = _build(tree.body, path)
     if not isinstance(config, Config):
         raise ValueError(f"{path}: holds a {type(config).__name__}, not a Config.")
@@ -300,7 +330,7 @@ def _build(node: ast.expr, path: pathlib.Path) -> Any:
             entries = {str(word.arg): _build(word.value, path) for word in keywords}
             try:
                 return _CLASSES[name](**entries)
-            except TypeError as error:
+            except (TypeError, AttributeError) as error:
                 raise ValueError(f"{path}: {name}: {error}.") from None
         case ast.Constant(value=constant):
             return constant

@@ -56,10 +56,9 @@ def controls(arguments: Arguments) -> dict[str, Any]:
     corpus = read_corpus(config)
     split = corpus.held_out()
     held = [row for row in corpus.rows[split] if row.where.any()]
-    labelled = [row for row in corpus.rows["train"] if row.where.any()]
     truth = truth_of(held)
-    majority = floors.majority(labelled, held)
-    tfidf = floors.tfidf(labelled, held)
+    majority = floors.majority(corpus.rows["train"], held)
+    tfidf = floors.tfidf(corpus.rows["train"], held)
     systems, differences = [majority, tfidf], []
     for seed in arguments.seeds:
         ours = answers_of(config, seed, "none", recipe, arguments, held)

@@ -49,7 +49,7 @@ def evaluate(arguments: Arguments) -> dict[str, Any]:
     config = rundir.reopen(run)
     predictor = Predictor.load(run)
     corpus = read_corpus(config)
-    train = [row for row in corpus.rows["train"] if row.where.any()]
+    train = corpus.rows["train"]
     split, held = held_out(arguments, corpus, config.policy)
     answers = predictor.score(
         [row.prompt for row in held], [row.response for row in held]

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How every script ends: one sentence for what went wrong, and an exit code."""
 
+import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -33,3 +35,35 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, KeyError) and error.args:
         error = error.args[0]
     return " ".join(str(error).split())
+
+
+class Stop:
+    """Turns Ctrl-C and SIGTERM into a wish that the training loop heeds.
+
+    An exception from a signal may be lost in a callback of the runtime, or leave it in
+    pieces; a wish is heard between two steps. The second one ends the process at once.
+    """
+
+    def __enter__(self) -> "Stop":
+        self.asked = False
+        self._before = {
+            sign: signal.signal(sign, self._ask)
+            for sign in (signal.SIGINT, signal.SIGTERM)
+        }
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for sign, handler in self._before.items():
+            signal.signal(sign, handler)
+
+    def _ask(self, number: int, _: object) -> None:
+        name = signal.Signals(number).name
+        if self.asked:
+            print(f"\n{name} again: stopped at once", file=sys.stderr, flush=True)
+            os._exit(130)
+        self.asked = True
+        print(
+            f"\n{name}: stopping after this step; once more stops at once",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -8,6 +8,7 @@ is hard to beat on a thousand rows.
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import joblib
 import numpy as np
@@ -59,9 +60,12 @@ def tfidf(train: Sequence[Row], held: Sequence[Row]) -> Answers:
         return probs
 
     # Threads: the products of sparse matrices run outside the interpreter's lock.
-    columns = joblib.Parallel(n_jobs=-1, prefer="threads")(
-        joblib.delayed(one)(column) for column in range(len(values.BASIC))
+    columns = cast(
+        list[np.ndarray],
+        joblib.Parallel(n_jobs=-1, prefer="threads")(
+            joblib.delayed(one)(column) for column in range(len(values.BASIC))
+        ),
     )
-    probs = np.stack(list(columns), 1)
+    probs = np.stack(columns, 1)
     scores = probs[..., 2] - probs[..., 0]
     return Answers("TF-IDF + LR", probs.argmax(-1) - 1, scores, probs)

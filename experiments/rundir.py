@@ -25,6 +25,7 @@ from typing import Any
 import jax
 
 from experiments.config import Config, load_config, save_config
+from fulcra_jax import catalogue
 from fulcra_jax.data.rows import Row
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -51,10 +52,14 @@ def default_run(recipe: str, root: pathlib.Path = pathlib.Path("runs")) -> pathl
 
 def check_free(path: pathlib.Path) -> None:
     """Raises FileExistsError if the directory holds anything."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and not path.is_dir():
+        raise FileExistsError(f"{path} is a file; --run should name a new directory.")
+    if path.exists() and any(path.iterdir()):
+        advice = "Give a new directory with --run"
+        if (path / "run.json").is_file():
+            advice += f", or continue that run with --resume {path}"
         raise FileExistsError(
-            f"{path} exists and is not empty; a run never overwrites another. Give a "
-            f"new directory with --run, or continue that run with --resume {path}."
+            f"{path} exists and is not empty; a run never overwrites another. {advice}."
         )
 
 
@@ -79,6 +84,7 @@ def create(
         "devices": len(jax.devices()),
         "data": list(notes),
         "data_sha256": fingerprint(rows),
+        "config_sha256": catalogue.sha256_of(path / "config.py"),
     }
     write_json(path / "run.json", entries)
 
@@ -99,13 +105,35 @@ def reopen(path: pathlib.Path) -> Config:
 
 def check_data(path: pathlib.Path, rows: Sequence[Row]) -> None:
     """Raises ValueError if the training rows are not those the run was begun with."""
-    begun = json.loads((path / "run.json").read_text(encoding="utf-8"))["data_sha256"]
+    begun = _begun(path, "data_sha256")
     now = fingerprint(rows)
     if begun != now:
         raise ValueError(
             f"{path}: the training rows have changed since the run was begun (checksum "
             f"{now[:12]}, then {begun[:12]}); restore the files or begin a new run."
         )
+
+
+def check_config(path: pathlib.Path) -> None:
+    """Raises ValueError if config.py is not the one the run was begun with."""
+    if catalogue.sha256_of(path / "config.py") != _begun(path, "config_sha256"):
+        raise ValueError(
+            f"{path}/config.py has been changed since the run was begun; restore it, "
+            "or begin a new run."
+        )
+
+
+def _begun(path: pathlib.Path, entry: str) -> str:
+    """What run.json holds of the beginning of a run."""
+    try:
+        held = json.loads((path / "run.json").read_text(encoding="utf-8"))[entry]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        held = None
+    if not isinstance(held, str):
+        raise ValueError(
+            f"{path}/run.json is damaged: it has no {entry}; the run cannot be resumed."
+        )
+    return held
 
 
 def fingerprint(rows: Sequence[Row]) -> str:
@@ -123,11 +151,11 @@ def cut_metrics(path: pathlib.Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             if json.loads(line)["step"] <= step:
                 kept.append(line + "\n")
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError):
             continue  # a line that a kill cut in half
     path.write_text("".join(kept), encoding="utf-8")
 

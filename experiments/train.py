@@ -16,7 +16,6 @@ import json
 import math
 import pathlib
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -29,7 +28,7 @@ import tyro
 
 from experiments import rundir
 from experiments.config import RECIPES, Config
-from experiments.exits import Interrupted, exit_code
+from experiments.exits import Interrupted, Stop, exit_code
 from experiments.progress import Progress
 from fulcra_jax import convert, models, objectives
 from fulcra_jax.data import batches, rows, source
@@ -41,6 +40,13 @@ from fulcra_jax.training import checkpoint, optimizer, sharding, step
 
 def train(config: Config, run: pathlib.Path, *, resume: bool = False) -> dict[str, Any]:
     """Runs, or continues, one experiment; returns the figures of its last step."""
+    with Stop() as stop:
+        return _train(config, run, resume, stop)
+
+
+def _train(
+    config: Config, run: pathlib.Path, resume: bool, stop: Stop
+) -> dict[str, Any]:
     # Mesh. All that can be wrong with the input is found before the run exists.
     mesh = sharding.make_mesh(config.devices)
     sharding.check_batch_size(config.batch_size, mesh)
@@ -81,8 +87,12 @@ def train(config: Config, run: pathlib.Path, *, resume: bool = False) -> dict[st
     pretrained = load_pretrained(config, abstract.params) if not resume else None
 
     # The run exists from here on.
+    if stop.asked:
+        raise KeyboardInterrupt
     if resume:
         rundir.check_data(run, train_rows)
+        if not any((run / "checkpoints").glob("[0-9]*")):
+            rundir.check_config(run)
     else:
         rundir.create(run, config, train_rows, corpus.notes)
         if corpus.rejects:
@@ -107,6 +117,7 @@ def train(config: Config, run: pathlib.Path, *, resume: bool = False) -> dict[st
                 places,
             )
             state = saved.restore(like)
+            rundir.check_config(run)
             print(f"resumed at step {int(state.step)}")
         else:
             state = jax.jit(init, out_shardings=places)()
@@ -131,7 +142,7 @@ def train(config: Config, run: pathlib.Path, *, resume: bool = False) -> dict[st
         )  # fmt: skip
         state = loop(
             config, run, steps, state, train_step, examples, saved, predictor,
-            corpus.rows["dev"], batch_place, tokenizer,
+            corpus.rows["dev"], batch_place, tokenizer, stop,
         )  # fmt: skip
         saved.save(steps, state)
         saved.wait()
@@ -170,14 +181,24 @@ def loop(
     dev_rows: list[rows.Row],
     batch_place: Any,
     tokenizer: PairTokenizer,
+    stop: Stop,
 ) -> step.TrainState:
     """Steps to the end; saves, looks at dev and stops when asked to."""
     ladder = batches.ladder_up_to(config.text.max_length, config.text.ladder)
     begun = int(state.step)
     schedule = optimizer.learning_rate(config.optimizer, steps)
-    with Stop() as stop, Progress(begun, steps) as progress:
+    with Progress(begun, steps) as progress:
         late: tuple[int, step.Metrics] | None = None
         for number in range(begun, steps):
+            if stop.asked:
+                if late is not None:
+                    settle(config, run, late, progress, schedule)
+                saved.save(number, state)
+                saved.wait()
+                raise Interrupted(
+                    f"stopped at step {number} of {steps}; continue with: python -m "
+                    f"experiments.train --resume {run}"
+                )
             batch = batches.train_batch(
                 examples, number, batch_size=config.batch_size, seed=config.seed,
                 ladder=ladder, pad_id=tokenizer.pad_id,
@@ -193,16 +214,10 @@ def loop(
             late = (number + 1, metrics)
             progress.count(config.batch_size, int(batch["mask"].sum()))
             done = number + 1
-            if done == steps or done % config.save_every == 0 or stop.asked:
+            if done == steps or done % config.save_every == 0:
                 settle(config, run, late, progress, schedule)
                 late = None
                 saved.save(done, state)
-            if stop.asked and done < steps:
-                saved.wait()
-                raise Interrupted(
-                    f"stopped at step {done} of {steps}; continue with: python -m "
-                    f"experiments.train --resume {run}"
-                )
             if config.eval_every and done % config.eval_every == 0 and done < steps:
                 predictor.params = state.params
                 figures = look_at_dev(predictor, dev_rows)
@@ -222,10 +237,11 @@ def settle(
     number, metrics = late
     loss = float(metrics.loss)
     if not math.isfinite(loss):
+        kept = any((run / "checkpoints").glob("[0-9]*"))
         raise FloatingPointError(
-            f"train: the loss is {loss} at step {number}; the last good checkpoint in "
-            f"{run} remains. Try a lower --optimizer.peak-lr or --optimizer.clip-norm "
-            "1."
+            f"train: the loss is {loss} at step {number}; "
+            + (f"the last good checkpoint in {run} remains. " if kept else "")
+            + "Try a lower --optimizer.peak-lr or --optimizer.clip-norm 1."
         )
     progress.show(number, loss)
     if number % config.log_every == 0:
@@ -239,31 +255,6 @@ def settle(
                 "learning_rate": float(schedule(number - 1)),
                 **progress.rates(),
             },
-        )
-
-
-class Stop:
-    """Turns Ctrl-C and SIGTERM into a wish that the loop heeds; twice is at once."""
-
-    def __enter__(self) -> "Stop":
-        self.asked = False
-        self._before = {
-            sign: signal.signal(sign, self._ask)
-            for sign in (signal.SIGINT, signal.SIGTERM)
-        }
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for sign, handler in self._before.items():
-            signal.signal(sign, handler)
-
-    def _ask(self, number: int, _: object) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-        name = signal.Signals(number).name
-        print(
-            f"\n{name}: saving a checkpoint; once more stops at once", file=sys.stderr
         )
 
 

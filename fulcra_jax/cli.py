@@ -23,6 +23,7 @@ from fulcra_jax import values
 from fulcra_jax.data import source
 from fulcra_jax.data.rows import (
     Policy,
+    check_text,
     lines_of,
     read_rows,
     split_dialogue,
@@ -63,14 +64,14 @@ class Rows:
 
 def score(arguments: Score) -> None:
     """Runs `fulcra score`."""
-    one = bool(arguments.response)
+    if arguments.batch_size < 1:
+        raise ValueError(
+            f"score: batch_size is {arguments.batch_size}; it should be at least 1."
+        )
+    one = bool(arguments.response.strip())
     if one == bool(arguments.data):
         raise ValueError("score: give either --response (and --prompt) or --data.")
-    if arguments.out and pathlib.Path(arguments.out).exists():
-        raise FileExistsError(
-            f"score: {arguments.out} exists; nothing is overwritten, give another "
-            "--out."
-        )
+    check_new(arguments.out, "--out")
     pairs = (
         [(arguments.prompt, arguments.response)]
         if one
@@ -116,6 +117,16 @@ def score(arguments: Score) -> None:
             print(line)
 
 
+def check_new(path: str, flag: str) -> None:
+    """Raises if a file to be written exists, or its folder does not; "" is no file."""
+    if path and pathlib.Path(path).exists():
+        raise FileExistsError(
+            f"{path} exists; nothing is overwritten, give another {flag}."
+        )
+    if path and not pathlib.Path(path).parent.is_dir():
+        raise FileNotFoundError(f"the folder of {flag} {path} does not exist.")
+
+
 def read_pairs(path: pathlib.Path) -> list[tuple[str, str]]:
     """(prompt, response) of every line of a file, labelled or not.
 
@@ -131,18 +142,27 @@ def read_pairs(path: pathlib.Path) -> list[tuple[str, str]]:
             if not isinstance(record, dict):
                 raise ValueError("is no JSON object.")
             if "dialogue" in record:
-                pairs.append(split_dialogue(str(record["dialogue"])))
+                pairs.append(split_dialogue(check_text("dialogue", record["dialogue"])))
                 continue
-            response = record.get("response", record.get("answer"))
-            if not isinstance(response, str) or not isinstance(
-                record.get("prompt"), str
-            ):
+            if "prompt" not in record or not {"response", "answer"} & set(record):
                 raise ValueError(
                     "should have the texts dialogue, or prompt and response."
                 )
-            pairs.append((record["prompt"], response))
-        except ValueError as error:
-            raise ValueError(f"{path}:{number}: {error}") from None
+            prompt = check_text("prompt", record["prompt"])
+            response = check_text(
+                "response", record.get("response", record.get("answer"))
+            )
+            if not response.strip():
+                raise ValueError("response: is empty.")
+            pairs.append((prompt, response))
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{path}:{number}: is not UTF-8 (byte {error.start})."
+            ) from None
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}:{number}: is no JSON ({error.msg}).") from None
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path}:{number}: {error!s:.200}") from None
     if not pairs:
         raise ValueError(
             f"{path}: the file is empty; it should hold one response a line."
@@ -152,11 +172,7 @@ def read_pairs(path: pathlib.Path) -> list[tuple[str, str]]:
 
 def rows(arguments: Rows) -> None:
     """Runs `fulcra rows`."""
-    if arguments.rejects and pathlib.Path(arguments.rejects).exists():
-        raise FileExistsError(
-            f"rows: {arguments.rejects} exists; nothing is overwritten, give another "
-            "--rejects."
-        )
+    check_new(arguments.rejects, "--rejects")
     policy = Policy(conflict=arguments.conflict)  # pyright: ignore[reportArgumentType]
     found, rejects = read_rows(arguments.file, policy)
     labels, where = source.label_arrays(found)
@@ -187,7 +203,9 @@ def rows(arguments: Rows) -> None:
     if arguments.rejects:
         write_rejects(arguments.rejects, rejects)
     if not found:
-        raise ValueError(f"{arguments.file}: no row could be read.")
+        raise ValueError(
+            f"{arguments.file}: no row could be read; the first is {rejects[0]}"
+        )
 
 
 class _Bar:

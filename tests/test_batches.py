@@ -97,6 +97,16 @@ def test_bad_tokenizer_input_says_what_is_wrong(tokenizer, tmp_path):
         tokenizer.encode(["a", "b"], ["c"], max_length=9)
     with pytest.raises(ValueError, match="max_length is 3; it should be at least 4"):
         tokenizer.encode(["a"], ["c"], max_length=3)
+    with pytest.raises(ValueError, match=r"responses\[1\] holds half a character"):
+        tokenizer.encode(["a", "b"], ["c", "\ud800"], max_length=9)
+    with pytest.raises(ValueError, match=r"prompts\[0\] is None; it should be a str"):
+        tokenizer.encode([None], ["c"], max_length=9)
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        PairTokenizer.load(tmp_path / "none")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "tokenizer.json").write_text("{")
+    with pytest.raises(ValueError, match="damaged: the tokenizer there cannot be"):
+        PairTokenizer.load(tmp_path / "damaged")
     with pytest.raises(FileNotFoundError, match="holds no tokenizer"):
         PairTokenizer.load(tmp_path)
     with pytest.raises(ValueError, match="no text to train on"):

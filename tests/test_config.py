@@ -6,8 +6,11 @@ import dataclasses
 import pytest
 
 from experiments.config import RECIPES, Config, Loss, Text, load_config, save_config
+from fulcra_jax.configs import DebertaConfig, EvaluatorConfig, SharedHead
 from fulcra_jax.data.source import Folder
 from fulcra_jax.training.optimizer import Optimizer, learning_rate
+
+FIVE_VALUES = EvaluatorConfig(DebertaConfig(), SharedHead(num_values=5))
 
 
 @pytest.mark.parametrize("name", list(RECIPES))
@@ -26,6 +29,10 @@ def test_every_recipe_is_read_back_as_it_was(name, tmp_path):
         ("Config(colour=1)", "unexpected keyword"),
         ("Config(", "is no configuration"),
         ("Text()", "holds a Text, not a Config"),
+        ("Config(source=5)", "source is 5; it should be a"),
+        ("Config(text=None)", "text is None; it should be a Text"),
+        ("Config(steps=8.5)", "steps is 8.5; it should be a int"),
+        ("Config(optimizer=(1, 2))", "optimizer is .*; it should be a Optimizer"),
         ("Config(batch_size=0)", r"batch_size is 0; it should be in \[1"),
     ],
 )
@@ -47,7 +54,8 @@ def test_a_file_that_is_no_configuration_is_refused(text, message, tmp_path):
         (lambda: Loss(class_weights="log"), "should be none or sqrt"),
         (lambda: Optimizer(peak_lr=0.0), r"peak_lr is 0.0; it should be in \(0"),
         (lambda: Optimizer(peak_lr=float("nan")), "peak_lr is nan"),
-        (lambda: Optimizer(b1=1.5), "b1 is 1.5"),
+        (lambda: Optimizer(b1=1.0), "b1 is 1.0"),
+        (lambda: Config(evaluator=FIVE_VALUES), "num_values is 5; it should be 10"),
         (lambda: Optimizer(schedule="step"), "cosine, linear or constant"),
         (lambda: learning_rate(Optimizer(), 50), "there are only 50 steps"),
     ],

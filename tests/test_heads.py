@@ -19,10 +19,10 @@ def output(hidden, mask):
 
 def test_logits_are_pooled_over_the_tokens_that_count():
     hidden = jax.random.normal(jax.random.key(1), (2, 7, 16))
-    mask = jnp.arange(7) < jnp.array([[7], [4]])
+    mask = jnp.arange(7)[None] < jnp.array([[7], [4]])
     logits, params = output(hidden, mask)
     kernel, bias = params["values"]["kernel"], params["values"]["bias"]
-    tokens = np.asarray(hidden @ kernel + bias)
+    tokens = np.asarray(hidden @ kernel) + np.asarray(bias)
     for row, length in enumerate((7, 4)):
         want = scipy.special.logsumexp(tokens[row, :length], axis=0).reshape(10, 3)
         np.testing.assert_allclose(logits[row], want, atol=1e-5)

@@ -191,19 +191,24 @@ def test_bad_lines_are_set_aside_with_file_line_and_reason(tmp_path):
     path = tmp_path / "mixed.jsonl"
     path.write_bytes(
         b"\xef\xbb\xbf" + good.encode() + b"\n\n{broken\n\xff\xfe\n[1]\n"
-        b'{"dialogue": "Human: a\\nBob: b"}\n' + b"[" * 100_000 + b"\n" + good.encode()
+        b'{"dialogue": "Human: a\\nBob: b"}\n' + b"[" * 100_000 + b"\n"
+        b'{"dialogue": "Human: a\\nBob: \\ud800", "value_types": []}\n'
+        b'{"dialogue": ' + b"1" * 5000 + b"}\n" + good.encode()
     )
 
     rows, rejects = read_rows(path)
 
-    assert [row.line for row in rows] == [1, 8]
+    assert [row.line for row in rows] == [1, 10]
     assert [(r.line, r.field) for r in rejects] == [
         (3, "line"),
         (4, "line"),
         (5, "line"),
         (6, "value_types"),
         (7, "line"),
+        (8, "dialogue"),
+        (9, "line"),
     ]
+    assert "lone surrogate" in rejects[-2].reason
     assert str(rejects[0]).startswith("mixed.jsonl:3: line: is no JSON")
     assert rejects[0].text == "{broken"
     write_rejects(tmp_path / "rejects.jsonl", rejects)

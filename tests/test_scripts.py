@@ -11,8 +11,18 @@ from experiments import controls, demo, evaluate, floors
 from experiments import train as script
 from fulcra_jax import cli
 from fulcra_jax.data import source
+from fulcra_jax.training import sharding
 
 SHARED = pathlib.Path(__file__).parents[2] / "shared" / "data" / "fulcra"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_device():
+    """Eight devices faked on two cores are slow; test_train.py has them."""
+    real = sharding.make_mesh
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sharding, "make_mesh", lambda _=0: real(1))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +96,10 @@ def test_score_prints_bars_or_writes_a_file(run, tmp_path, capsys):
         (["--response", "a", "--data", "b"], "either --response"),
         ([], "either --response"),
         (["--data", "nowhere.jsonl"], "does not exist"),
+        (["--response", "  "], "either --response"),
+        (["--response", "a", "--batch-size", "0"], "batch_size is 0"),
+        (["--response", "\udcff"], "half a character"),
+        (["--response", "a", "--out", "no/where.jsonl"], "the folder of --out"),
     ],
 )
 def test_score_refuses_in_one_sentence(run, words, message, capsys):
@@ -103,6 +117,10 @@ def test_score_refuses_in_one_sentence(run, words, message, capsys):
         ('{"prompt": "a"}\n', ":1: should have the texts"),
         ('{"dialogue": "Human: a"}\n', ':1: dialogue: has no line that starts with "B'),
         ("[1]\n", ":1: is no JSON object"),
+        ('{"prompt": "a", "response": null}', ":1: response: is None; it should be"),
+        ('{"prompt": "a", "response": " "}', ":1: response: is empty"),
+        ('{"prompt": "a", "response": "\\ud800"}', ":1: response: holds half a"),
+        ("[" * 200_000, ":1: "),
     ],
 )
 def test_score_names_the_line_at_fault(run, text, message, tmp_path, capsys):

@@ -96,6 +96,17 @@ def test_a_folder_without_usable_rows_is_an_error(tmp_path, files, message):
         source.read_folder(source.Folder(str(tmp_path)))
 
 
+def test_a_broken_first_line_does_not_decide_what_a_file_is(tmp_path):
+    path = tmp_path / "a.jsonl"
+    write(path, unique(5))
+    for broken in ("{broken\n", "[" * 200_000 + "\n", "1" * 5000 + "\n", "[1]\n"):
+        other = tmp_path / "b.jsonl"
+        other.write_text(broken + path.read_text())
+        assert source.sniff(other) == "fulcra"
+        other.write_text(broken)
+        assert source.sniff(other) == "unknown"
+
+
 def test_a_missing_folder_is_an_error():
     with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
         source.read_folder(source.Folder("nowhere"))

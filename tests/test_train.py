@@ -137,8 +137,8 @@ def test_a_run_directory_holds_what_it_should(finished):
         (["debug", "--batch-size", "12", "--devices", "8"], "no multiple of the 8"),
         (["debug", "--devices", "99"], "num_devices is 99; it should be in"),
         (["debug", "--optimizer.warmup-steps", "40"], "there are only 40 steps"),
-        (["debug", "--pretrained", "nowhere"], "nowhere"),
-        (["debug", "--text.tokenizer", "nowhere"], "nowhere: holds no tokenizer"),
+        (["debug", "--pretrained", "nowhere"], "nowhere does not exist"),
+        (["debug", "--text.tokenizer", "nowhere"], "nowhere does not exist"),
         (["--resume", "nowhere"], "nowhere is no run"),
         (["--resume", "x", "--run", "y"], "--resume takes no other argument"),
     ],
@@ -185,6 +185,48 @@ def test_a_checkpoint_of_another_architecture_is_refused(finished, tmp_path, cap
     assert "is of another architecture" in said
     assert "(128, 32)" in said
     assert "(64, 32)" in said
+
+
+def test_a_changed_configuration_is_refused_on_resume(finished, tmp_path, capsys):
+    run = tmp_path / "other"
+    shutil.copytree(finished, run)
+    text = (run / "config.py").read_text()
+    (run / "config.py").write_text(text.replace("pool='mean'", "pool='first'"))
+    assert script.main(["--resume", str(run)]) == 1
+    assert "config.py has been changed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"data_sha256": 1}', "\x00"])
+def test_a_damaged_record_of_the_run_is_refused(finished, tmp_path, capsys, text):
+    run = tmp_path / "other"
+    shutil.copytree(finished, run)
+    (run / "run.json").write_text(text)
+    assert script.main(["--resume", str(run)]) == 1
+    said = capsys.readouterr().err
+    assert "run.json is damaged" in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_run_stopped_before_its_first_step_resumes(finished, tmp_path):
+    run = tmp_path / "early"
+    process = subprocess.Popen(
+        command("debug", "--run", str(run), *SMALL),
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (run / "run.json").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+
+    run_process("--resume", str(run))
+
+    whole = (finished / "model" / "model.safetensors").read_bytes()
+    assert (run / "model" / "model.safetensors").read_bytes() == whole
 
 
 def test_changed_data_is_refused_on_resume(finished, tmp_path, capsys):

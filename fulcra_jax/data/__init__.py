@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows in FULCRA's format: reading, splitting, tokenising, batching.
 
-The TFDS builder stands in `fulcra_jax.data.fulcra` and the tokenizer in
-`fulcra_jax.data.tokenizer`; neither is imported here, as both load slowly.
+`Fulcra`, the TFDS builder, is imported when it is first asked for: TFDS loads slowly,
+and reading a file needs none of it. The tokenizer stands in `fulcra_jax.data.tokenizer`.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from fulcra_jax.data.rows import Policy as Policy
 from fulcra_jax.data.rows import Reject as Reject
@@ -16,3 +18,15 @@ from fulcra_jax.data.source import Folder as Folder
 from fulcra_jax.data.source import Release as Release
 from fulcra_jax.data.source import read_folder as read_folder
 from fulcra_jax.data.source import sample_rows as sample_rows
+
+if TYPE_CHECKING:
+    from fulcra_jax.data.fulcra import Fulcra as Fulcra
+
+
+def __getattr__(name: str) -> Any:
+    """The one late name; see the docstring of the module."""
+    if name == "Fulcra":
+        from fulcra_jax.data.fulcra import Fulcra
+
+        return Fulcra
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -126,10 +126,29 @@ def split_dialogue(dialogue: str) -> tuple[str, str]:
             f'has no line that starts with "{missing}"; it should be '
             '"Human: <prompt>\\nBob: <response>".',
         )
-    prompt, response = match["prompt"].strip(), match["response"].strip()
+    prompt = check_text("dialogue", match["prompt"].strip())
+    response = check_text("dialogue", match["response"].strip())
     if not response:
         raise RowError("dialogue", 'nothing follows "Bob:".')
     return prompt, response
+
+
+def check_text(field: str, text: Any) -> str:
+    """The text itself, if it is one that UTF-8 can write.
+
+    Raises:
+      RowError: if it is no string or holds half of a surrogate pair.
+    """
+    if not isinstance(text, str):
+        raise RowError(field, f"is {text!r:.60}; it should be a string.")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise RowError(
+            field,
+            f"holds half a character (a lone surrogate, {text[error.start]!r}).",
+        ) from None
+    return text
 
 
 def parse_label(text: str) -> tuple[str, int]:
@@ -280,6 +299,9 @@ def read_rows(
             rejects.append(Reject(path.name, number, "line", reason, text))
         except RowError as error:
             rejects.append(Reject(path.name, number, error.field, error.reason, text))
+        except ValueError as error:
+            reason = f"cannot be decoded ({str(error).split(';')[0]:.80})."
+            rejects.append(Reject(path.name, number, "line", reason, text))
     if not rows and not rejects:
         raise ValueError(f"{path}: the file is empty; it should hold one row a line.")
     return rows, rejects

@@ -21,6 +21,8 @@ from fulcra_jax.data.rows import (
 )
 
 SPLITS = ("train", "dev", "test")
+_SNIFFED = 20
+"""Broken lines after which a file counts as unknown."""
 _GIVEN = re.compile(r"(?P<name>.+)\.(?P<split>train|dev|valid|validation|test)\.jsonl")
 
 
@@ -43,6 +45,10 @@ class Embedded:
                     f"source.Embedded: {field} is {getattr(self, field)}; it should be "
                     "at least 1 row."
                 )
+        if self.seed < 0:
+            raise ValueError(
+                f"source.Embedded: seed is {self.seed}; it should be at least 0."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +131,7 @@ def sample_rows(
 
 
 def sniff(path: str | pathlib.Path) -> str:
-    """The format of a file, judged by its name and its first line.
+    """The format of a file, judged by its name and its first line that is JSON.
 
     Returns:
       "fulcra", "official_scores" (prompt, answer, value_reward), "prompts" (prompt,
@@ -140,14 +146,17 @@ def sniff(path: str | pathlib.Path) -> str:
         return "valueeval" if path.is_file() else "unknown"
     if path.suffix not in (".jsonl", ".json"):
         return "unknown"
-    for _, raw in lines_of(path):
+    seen = 0
+    for seen, raw in lines_of(path):
         try:
             record = json.loads(raw)
-        except ValueError:
-            # A FULCRA file whose first line is broken is still one; its reader says so.
-            return "fulcra" if b'"dialogue"' in raw else "unknown"
+        except (ValueError, RecursionError):
+            record = None
         if not isinstance(record, dict):
-            return "unknown"
+            # A broken line says nothing; its reader names it.
+            if seen >= _SNIFFED:
+                break
+            continue
         keys = set(record)
         for name, needed in (
             ("fulcra", {"dialogue"}),
@@ -160,7 +169,7 @@ def sniff(path: str | pathlib.Path) -> str:
                 return name
         # A record that lacks its dialogue is FULCRA's if it has the labels.
         return "fulcra" if keys & {"value_types", "value_items"} else "unknown"
-    return "empty"
+    return "unknown" if seen else "empty"
 
 
 def read_folder(source: Folder, policy: Policy = Policy()) -> Corpus:

@@ -9,7 +9,7 @@ that template differs between versions of transformers for the same checkpoint.
 import os
 import pathlib
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -17,6 +17,8 @@ import numpy as np
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 import tokenizers
 import transformers
+
+from fulcra_jax.data.rows import RowError, check_text
 
 SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]")
 
@@ -51,10 +53,7 @@ class PairTokenizer:
     @property
     def pad_id(self) -> int:
         """The id that fills short rows."""
-        (index,) = self._tokenizer.convert_tokens_to_ids(
-            [str(self._tokenizer.pad_token)]
-        )
-        return index
+        return self._id_of(str(self._tokenizer.pad_token))
 
     @property
     def mask_id(self) -> int:
@@ -66,8 +65,7 @@ class PairTokenizer:
         piece = self._tokenizer.mask_token or self._tokenizer.unk_token
         if piece is None:
             raise ValueError("tokenizer: it has neither [MASK] nor [UNK].")
-        (index,) = self._tokenizer.convert_tokens_to_ids([str(piece)])
-        return index
+        return self._id_of(str(piece))
 
     @property
     def special_ids(self) -> list[int]:
@@ -98,7 +96,8 @@ class PairTokenizer:
           The ids and segment types of the N pairs.
 
         Raises:
-          ValueError: if the numbers of texts differ or `max_length` is below 4.
+          ValueError: if the numbers of texts differ, one is no text, or `max_length`
+            is below 4.
         """
         if len(prompts) != len(responses):
             raise ValueError(
@@ -110,6 +109,14 @@ class PairTokenizer:
                 f"tokenizer.encode: max_length is {max_length}; it should be at least "
                 "4."
             )
+        for name, texts in (("prompts", prompts), ("responses", responses)):
+            for place, text in enumerate(texts):
+                try:
+                    check_text(name, text)
+                except RowError as error:
+                    raise ValueError(
+                        f"tokenizer.encode: {name}[{place}] {error.reason}"
+                    ) from None
         cls, sep = self._tokenizer.cls_token_id, self._tokenizer.sep_token_id
         ids, types = [], []
         for prompt, response in zip(
@@ -133,18 +140,30 @@ class PairTokenizer:
         """Reads a Hugging Face tokenizer directory.
 
         Raises:
-          FileNotFoundError: if the directory holds no tokenizer.
+          FileNotFoundError: if there is no such directory, or no tokenizer in it.
+          ValueError: if the tokenizer cannot be read.
         """
         path = pathlib.Path(path)
+        if not path.is_dir():
+            raise FileNotFoundError(
+                f"{path} does not exist; give a Hugging Face tokenizer directory."
+            )
         names = ("tokenizer.json", "spm.model", "vocab.json", "vocab.txt")
         if not any((path / name).is_file() for name in names):
             raise FileNotFoundError(
                 f"{path}: holds no tokenizer; one of {', '.join(names)} should be "
                 "there."
             )
-        return cls(
-            transformers.AutoTokenizer.from_pretrained(str(path), local_files_only=True)
-        )
+        try:
+            found = transformers.AutoTokenizer.from_pretrained(
+                str(path), local_files_only=True
+            )
+        except Exception as error:  # the library raises whatever its parsers raise
+            raise ValueError(
+                f"{path}: the tokenizer there cannot be read ({type(error).__name__}: "
+                f"{str(error)[:100]})."
+            ) from error
+        return cls(found)
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> "PairTokenizer":
@@ -208,6 +227,10 @@ class PairTokenizer:
                 mask_token=masked,
             )
         )
+
+    def _id_of(self, piece: str) -> int:
+        # transformers types the id as one of many things.
+        return cast(int, self._tokenizer.convert_tokens_to_ids(piece))
 
     def _plain(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:

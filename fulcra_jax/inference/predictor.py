@@ -57,7 +57,15 @@ class Predictor:
           ladder: lengths that are compiled.
           batch_size: rows per call of the model.
           compute_dtype: of the activations.
+
+        Raises:
+          ValueError: if the batch size is below 1.
         """
+        if batch_size < 1:
+            raise ValueError(
+                f"predictor.Predictor: batch_size is {batch_size}; it should be at "
+                "least 1."
+            )
         self.config = config
         self.params = params
         self.tokenizer = tokenizer

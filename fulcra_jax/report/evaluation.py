@@ -7,6 +7,7 @@ bootstrap intervals that resample clusters of near-duplicate prompts, not cells.
 """
 
 import dataclasses
+import functools
 import json
 from typing import Any
 
@@ -94,8 +95,9 @@ def evaluate(answers: Answers, truth: Truth, *, seed: int = 0) -> dict[str, Any]
             f"cells, but there are {truth.labels.shape} labels."
         )
     tables = _tables(answers.classes, truth.labels, truth.where)
-    samples = _bootstrap(_totals(answers, truth, tables), truth, seed)
+    samples = _resample(_totals(answers, truth, tables), _all_figures, truth, seed)
     counts = jnp.asarray(tables.sum(0))
+    occurs = tables.sum((0, 3)) > 0
     by_label = scoring.precision_recall_f1(counts.sum(0))
     mse = scoring.mean_squared_error(
         _flat(answers.scores), _flat(truth.labels), where=_flat(truth.where)
@@ -108,14 +110,14 @@ def evaluate(answers: Answers, truth: Truth, *, seed: int = 0) -> dict[str, Any]
             where=jnp.asarray(truth.where),
         )
     )  # fmt: skip
-    per_value = {
-        name: _value_figures(answers, truth, counts[column], column)
-        for column, name in enumerate(values.BASIC)
-    }
+    per_value = _value_figures(answers, truth, counts)
     for column, name in enumerate(values.BASIC):
-        per_value[name]["macro_f1_interval"] = _interval(
-            samples["per_value"][:, column]
-        )
+        # In a resample that lost a label, the mean over fewer labels is another figure.
+        kept = (samples["occurs"][:, column] == occurs[column]).all(-1)
+        spread = np.where(kept, samples["per_value"][:, column], np.nan)
+        if per_value[name]["macro_f1"] != per_value[name]["macro_f1"]:
+            spread = np.full_like(spread, np.nan)
+        per_value[name]["macro_f1_interval"] = _interval(spread)
     numbers = [name for name in per_value[values.BASIC[0]] if "interval" not in name]
     return _plain(
         {
@@ -159,12 +161,8 @@ def compare(ours: Answers, theirs: Answers, truth: Truth, *, seed: int = 0) -> d
     counts = [_tables(a.classes, truth.labels, truth.where) for a in (ours, theirs)]
     totals = {"ours": counts[0], "theirs": counts[1]}
 
-    def statistic(sums: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        ours, theirs = _pooled(sums["ours"]), _pooled(sums["theirs"])
-        return {name: ours[name] - theirs[name] for name in POOLED}
-
-    samples = _resample(totals, statistic, truth, seed)
-    point = statistic({name: jnp.asarray(x.sum(0)) for name, x in totals.items()})
+    samples = _resample(totals, _differences, truth, seed)
+    point = _differences({name: jnp.asarray(x.sum(0)) for name, x in totals.items()})
     return _plain(
         {"name": f"{ours.name} - {theirs.name}"}
         | {
@@ -192,6 +190,7 @@ def _tables(classes: np.ndarray, labels: np.ndarray, where: np.ndarray) -> np.nd
     return pair * whole[..., None, None]
 
 
+@jax.jit
 def _pooled(counts_vcc: jax.Array) -> dict[str, jax.Array]:
     counts = counts_vcc.sum(0)
     f1 = scoring.precision_recall_f1(counts).f1
@@ -218,18 +217,25 @@ def _totals(answers: Answers, truth: Truth, tables: np.ndarray) -> dict[str, Any
     }
 
 
-def _bootstrap(
-    totals: dict[str, Any], truth: Truth, seed: int
-) -> dict[str, np.ndarray]:
-    def statistic(sums: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        per_value = jax.vmap(lambda counts: scoring.macro_f1(counts, present_only=True))
-        return _pooled(sums["tables"]) | {
-            "mse": sums["error"] / sums["cells"],
-            "exact_match": sums["hit"] / sums["rows"],
-            "per_value": per_value(sums["tables"]),
-        }
+def _all_figures(sums: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """What is resampled, from totals over rows."""
+    return _pooled(sums["tables"]) | {
+        "mse": sums["error"] / sums["cells"],
+        "exact_match": sums["hit"] / sums["rows"],
+        "per_value": jax.vmap(_macro_f1_of_labels_that_occur)(sums["tables"]),
+        "occurs": sums["tables"].sum(-1) > 0,
+    }
 
-    return _resample(totals, statistic, truth, seed)
+
+def _differences(sums: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    ours, theirs = _pooled(sums["ours"]), _pooled(sums["theirs"])
+    return {name: ours[name] - theirs[name] for name in POOLED}
+
+
+def _macro_f1_of_labels_that_occur(counts: jax.Array) -> jax.Array:
+    """NaN where one label is all there is: any system that never strays would get 1."""
+    macro = scoring.macro_f1(counts, present_only=True)
+    return jnp.where((counts.sum(1) > 0).sum() > 1, macro, jnp.nan)
 
 
 def _resample(
@@ -239,10 +245,14 @@ def _resample(
     sums = scoring.sum_by_cluster(
         jax.tree.map(jnp.asarray, totals), jnp.asarray(cluster), int(cluster.max()) + 1
     )
-    samples = scoring.cluster_bootstrap(
-        jax.random.key(seed), sums, statistic, num_resamples=RESAMPLES
-    )
+    samples = _bootstrap(jax.random.key(seed), sums, statistic)
     return jax.tree.map(np.asarray, samples)
+
+
+@functools.partial(jax.jit, static_argnames="statistic")
+def _bootstrap(key: jax.Array, totals: Any, statistic: Any) -> Any:
+    # Compiled once for all systems: statistics are functions of this module.
+    return scoring.cluster_bootstrap(key, totals, statistic, num_resamples=RESAMPLES)
 
 
 def _interval(samples: np.ndarray) -> list[float]:
@@ -251,31 +261,54 @@ def _interval(samples: np.ndarray) -> list[float]:
 
 
 def _value_figures(
-    answers: Answers, truth: Truth, counts: jax.Array, column: int
-) -> dict[str, Any]:
-    """Figures of one value."""
-    where = jnp.asarray(truth.where[:, column])
-    labels = jnp.asarray(truth.labels[:, column])
-    scores = jnp.asarray(answers.scores[:, column])
+    answers: Answers, truth: Truth, counts: jax.Array
+) -> dict[str, dict[str, Any]]:
+    """Figures of every value."""
+    opposed, supported = -answers.scores, answers.scores
+    if answers.probs is not None:
+        opposed, supported = answers.probs[..., 0], answers.probs[..., 2]
+    columns = [
+        jnp.asarray(x).T
+        for x in (answers.scores, opposed, supported, truth.labels, truth.where)
+    ]
+    table = jax.tree.map(np.asarray, _value_arrays(counts, *columns))
+    found = {
+        name: {figure: float(column[v]) for figure, column in table.items()}
+        for v, name in enumerate(values.BASIC)
+    }
+    for entry in found.values():
+        for figure in ("n_opposed", "n_none", "n_supported"):
+            entry[figure] = int(entry[figure])
+    return found
+
+
+@jax.jit
+@jax.vmap
+def _value_arrays(
+    counts: jax.Array,
+    scores: jax.Array,
+    opposed: jax.Array,
+    supported: jax.Array,
+    labels: jax.Array,
+    where: jax.Array,
+) -> dict[str, jax.Array]:
+    """Figures of one value, mapped over the values."""
     by_label = scoring.precision_recall_f1(counts)
-    if answers.probs is None:
-        opposed, supported = -scores, scores
-    else:
-        opposed = jnp.asarray(answers.probs[:, column, 0])
-        supported = jnp.asarray(answers.probs[:, column, 2])
+    # F1 of a label that does not occur is undefined, not 0.
+    f1 = jnp.where(by_label.support > 0, by_label.f1, jnp.nan)
     return {
-        "n_opposed": int(by_label.support[0]),
-        "n_none": int(by_label.support[1]),
-        "n_supported": int(by_label.support[2]),
-        "macro_f1": float(scoring.macro_f1(counts, present_only=True)),
-        "f1_opposed": _if_any(by_label.f1[0], by_label.support[0]),
-        "f1_supported": _if_any(by_label.f1[2], by_label.support[2]),
-        "accuracy": float(scoring.accuracy(counts)),
-        "quadratic_kappa": float(scoring.quadratic_kappa(counts)),
-        "spearman": float(scoring.spearman(scores, labels, where=where)),
-        "pearson": float(scoring.pearson(scores, labels, where=where)),
-        "auroc_opposed": float(scoring.auroc(opposed, labels < 0, where=where)),
-        "auroc_supported": float(scoring.auroc(supported, labels > 0, where=where)),
+        "n_opposed": by_label.support[0],
+        "n_none": by_label.support[1],
+        "n_supported": by_label.support[2],
+        "macro_f1": _macro_f1_of_labels_that_occur(counts),
+        "f1_opposed": f1[0],
+        "f1_supported": f1[2],
+        "accuracy": scoring.accuracy(counts),
+        "quadratic_kappa": scoring.quadratic_kappa(counts),
+        "spearman": scoring.spearman(scores, labels, where=where),
+        "pearson": scoring.pearson(scores, labels, where=where),
+        "auroc_opposed": scoring.auroc(opposed, labels < 0, where=where),
+        "auroc_supported": scoring.auroc(supported, labels > 0, where=where),
     }
 
 
@@ -288,13 +321,21 @@ def _calibration(answers: Answers, truth: Truth) -> dict[str, float]:
     probs = jnp.asarray(answers.probs.reshape(-1, 3))
     labels = _flat(np.rint(truth.labels).astype(np.int32) + 1)
     where = _flat(truth.where & (truth.labels == np.rint(truth.labels)))
+    found = _calibration_arrays(probs, labels, where)
+    return {name: float(found[name]) for name in names}
+
+
+@jax.jit
+def _calibration_arrays(
+    probs: jax.Array, labels: jax.Array, where: jax.Array
+) -> dict[str, jax.Array]:
     return {
-        "ece": float(scoring.expected_calibration_error(probs, labels, where=where)),
-        "classwise_ece": float(
-            scoring.classwise_calibration_error(probs, labels, where=where)
+        "ece": scoring.expected_calibration_error(probs, labels, where=where),
+        "classwise_ece": scoring.classwise_calibration_error(
+            probs, labels, where=where
         ),
-        "brier": float(scoring.brier(probs, labels, where=where)),
-        "nll": float(scoring.negative_log_likelihood(probs, labels, where=where)),
+        "brier": scoring.brier(probs, labels, where=where),
+        "nll": scoring.negative_log_likelihood(probs, labels, where=where),
     }
 
 
@@ -315,11 +356,6 @@ def _by_source(
 
 def _flat(x: np.ndarray) -> jax.Array:
     return jnp.asarray(np.asarray(x).reshape(-1))
-
-
-def _if_any(figure: jax.Array, support: jax.Array) -> float:
-    """F1 of a label that does not occur is undefined, not 0."""
-    return float(figure) if float(support) > 0 else float("nan")
 
 
 def _nanmean(numbers: list[float]) -> float:

@@ -106,7 +106,7 @@ def values_table(figures: Mapping[str, Any]) -> Table:
         body.append(cells)
     mean = figures["mean"]
     body.append(["mean", *(number(mean.get(key)) for key, _ in _PER_VALUE)])
-    title = f"{figures['name']}: figures per value (labels that occur; - is undefined)"
+    title = f"{figures['name']}: figures per value (- is undefined)"
     return title, header, body
 
 

@@ -30,8 +30,8 @@ class Optimizer:
         for field, low, high in (
             ("peak_lr", 0.0, 10.0),
             ("warmup_steps", 0, 10**9),
-            ("b1", 0.0, 1.0),
-            ("b2", 0.0, 1.0),
+            ("b1", 0.0, 0.999999),
+            ("b2", 0.0, 0.999999),
             ("eps", 0.0, 1.0),
             ("weight_decay", 0.0, 100.0),
             ("clip_norm", 0.0, 1e9),
