@@ -2,7 +2,7 @@
 """Rows in FULCRA's format: reading, splitting, tokenising, batching.
 
 `Fulcra`, the TFDS builder, is imported when it is first asked for: TFDS loads slowly,
-and reading a file needs none of it. The tokenizer stands in `fulcra_jax.data.tokenizer`.
+and reading a file needs none of it. The tokenizer is `fulcra_jax.data.tokenizer`.
 """
 
 from typing import TYPE_CHECKING, Any
