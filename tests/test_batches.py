@@ -181,3 +181,22 @@ def test_impossible_batches_say_why():
     data = examples(50)
     with pytest.raises(ValueError, match=r"tokens, but the ladder ends at 16"):
         batches.train_batch(data, 0, batch_size=8, seed=0, ladder=(16,), pad_id=0)
+
+
+def test_dropped_tokens_follow_seed_and_step_and_spare_special_ones():
+    batch, _ = rows_at(examples(50), 3)
+    drop = lambda step, seed=0: batches.drop_tokens(
+        batch, step, rate=0.3, seed=seed, mask_id=99, keep=[1, 2]
+    )["input_ids"]
+    ids = batch["input_ids"]
+    dropped = drop(0) != ids
+    np.testing.assert_array_equal(drop(0), drop(0))
+    assert (drop(0) != drop(1)).any()
+    assert (drop(0) != drop(0, seed=1)).any()
+    assert (drop(0)[dropped] == 99).all()
+    assert not dropped[~batch["mask"]].any()
+    assert not dropped[np.isin(ids, [1, 2])].any()
+    free = batch["mask"] & ~np.isin(ids, [1, 2])
+    assert dropped[free].mean() == pytest.approx(0.3, abs=0.12)
+    same = batches.drop_tokens(batch, 0, rate=0.0, seed=0, mask_id=99, keep=[])
+    assert same is batch
