@@ -280,6 +280,11 @@ RECIPES: dict[str, tuple[str, Config]] = {
     ),
 }
 
+NEEDS_DATA = ("demo-real", "paper", "paper-tanh")
+"""Recipes that make no sense on the embedded corpus."""
+NEEDS_WEIGHTS = ("paper", "paper-tanh")
+"""Recipes that make no sense from random weights."""
+
 _CLASSES = {
     kind.__name__: kind
     for kind in (

@@ -2,7 +2,9 @@
 """Does it learn? Each seed against the majority rule and a shuffled-label control.
 
 python -m experiments.controls                       recipe demo, the embedded corpus
+
 python -m experiments.controls --data FOLDER         recipe demo-real, real rows
+
 python -m experiments.controls --seeds 0 1 2 --out runs/controls
 
 The control is the same run with the label vectors of the training rows permuted: what

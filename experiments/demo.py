@@ -2,7 +2,9 @@
 """From nothing to a trained evaluator, its figures and the values of five responses.
 
 python -m experiments.demo                    the embedded synthetic corpus
+
 python -m experiments.demo --data FOLDER      real rows in FULCRA's format
+
 python -m experiments.demo --quick            a tiny model, half a minute: does it run?
 
 The same as experiments.train, experiments.evaluate and `fulcra score`, in this order.

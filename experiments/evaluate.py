@@ -2,7 +2,9 @@
 """Evaluates a trained evaluator on held-out rows, beside two floors.
 
 python -m experiments.evaluate --run runs/demo-20260101-120000
+
 python -m experiments.evaluate --run RUN --split dev
+
 python -m experiments.evaluate --run RUN --data FOLDER --no-tfidf
 
 Prints and writes to RUN/evaluation-SPLIT/: figures.json, report.md, per_value.png,

@@ -2,12 +2,21 @@
 """Trains a value evaluator; resumes one that was interrupted.
 
 python -m experiments.train demo                              the embedded corpus
+
 python -m experiments.train demo-real --data FOLDER           files in FULCRA's format
+
 python -m experiments.train demo --optimizer.peak-lr 5e-4     any field by name
+
 python -m experiments.train --resume runs/demo-20260101-120000
 
-A run is a directory (see experiments/rundir.py); --run DIR chooses it. Ctrl-C saves a
-checkpoint and stops; the resumed run ends with the same parameters, bit for bit.
+--data PATH is a folder or a file in FULCRA's format; without it the embedded corpus.
+
+--run DIR is the new directory of the run; without it runs/RECIPE-DATE-TIME.
+
+--resume RUN continues a run and takes no other argument.
+
+A run is a directory (see experiments/rundir.py). Ctrl-C saves a checkpoint and stops;
+the resumed run ends with the same parameters, bit for bit on CPU.
 """
 
 import argparse
@@ -27,7 +36,7 @@ import numpy as np
 import tyro
 
 from experiments import rundir
-from experiments.config import RECIPES, Config
+from experiments.config import NEEDS_DATA, NEEDS_WEIGHTS, RECIPES, Config
 from experiments.exits import Interrupted, Stop, exit_code
 from experiments.progress import Progress
 from fulcra_jax import convert, models, objectives
@@ -152,7 +161,8 @@ def _train(
     if begun < steps or not (run / "model").is_dir():
         log(run, {"step": steps, "split": "dev", **figures})
     export(run, config, state.params, tokenizer)
-    print(f"trained {steps} steps; dev macro-F1 {figures['macro_f1']:.3f}; {run}/model")
+    did = "already finished at" if begun == steps else "trained"
+    print(f"{did} {steps} steps; dev macro-F1 {figures['macro_f1']:.3f}; {run}/model")
     return figures
 
 
@@ -418,6 +428,13 @@ def parse(argv: Sequence[str]) -> tuple[Config, pathlib.Path, bool]:
         config=(tyro.conf.AvoidSubcommands,),
     )
     recipe = next(word for word in rest if word in RECIPES)
+    if recipe in NEEDS_DATA and ours.data is None:
+        raise ValueError(f"train: the recipe {recipe} needs rows: give --data PATH.")
+    if recipe in NEEDS_WEIGHTS and not config.pretrained:
+        raise ValueError(
+            f"train: the recipe {recipe} needs weights: give --pretrained DIR, a "
+            "Hugging Face directory of a DeBERTa-v2 or v3 encoder."
+        )
     return config, pathlib.Path(ours.run or rundir.default_run(recipe)), False
 
 

@@ -2,7 +2,9 @@
 """The `fulcra` command; thin: it parses, calls and prints.
 
 fulcra score --run RUN --prompt "..." --response "..."   one response, with bars
+
 fulcra score --run RUN --data FILE --out SCORES.jsonl    a file of them
+
 fulcra rows FILE                                         what a file holds, what is bad
 """
 

@@ -139,6 +139,8 @@ def test_a_run_directory_holds_what_it_should(finished):
         (["debug", "--optimizer.warmup-steps", "40"], "there are only 40 steps"),
         (["debug", "--pretrained", "nowhere"], "nowhere does not exist"),
         (["debug", "--text.tokenizer", "nowhere"], "nowhere does not exist"),
+        (["demo-real"], "the recipe demo-real needs rows: give --data"),
+        (["paper", "--data", "x"], "the recipe paper needs weights: give --pretrained"),
         (["--resume", "nowhere"], "nowhere is no run"),
         (["--resume", "x", "--run", "y"], "--resume takes no other argument"),
     ],
