@@ -4,7 +4,7 @@
 import ast
 import dataclasses
 import pathlib
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from fulcra_jax import catalogue, values
 from fulcra_jax.configs import DebertaConfig, EvaluatorConfig, SharedHead
@@ -349,6 +349,3 @@ def _build(node: ast.expr, path: pathlib.Path) -> Any:
         f"{path}: line {node.lineno} holds {ast.unparse(node)!r:.60}, which is no "
         "part of a configuration."
     )
-
-
-SOURCES = get_args(Embedded | Folder | Release)
