@@ -3,39 +3,31 @@
 
 A case is a function of a numpy generator that returns the arrays of one call; two calls
 with different generators are compared under `jax.vmap`. `STATIC` holds the arguments
-that are no arrays. Leave optional arrays in, so that they are checked too.
+that are no arrays. Leave optional arrays in, so that they are checked too. A file of
+cases that has grown goes to a file of its own and is merged at the end.
 """
 
 from collections.abc import Callable
 from typing import Any
 
+import contract_aggregation
+import contract_agreement
+import contract_estimation
 import jax
 import jax.numpy as jnp
-import numpy as np
-
-N, V, C, G = 24, 3, 3, 6
-
-Generator = np.random.Generator
-
-
-def ids(rng: Generator, *shape: int) -> jax.Array:
-    return jnp.asarray(rng.integers(0, C, shape))
-
-
-def labels(rng: Generator, *shape: int) -> jax.Array:
-    return ids(rng, *shape) - 1
-
-
-def score(rng: Generator, *shape: int) -> jax.Array:
-    return jnp.asarray(rng.uniform(-1.0, 1.0, shape), jnp.float32)
-
-
-def probs(rng: Generator, *shape: int) -> jax.Array:
-    return jnp.asarray(rng.dirichlet(np.ones(C), shape), jnp.float32)
-
-
-def where(rng: Generator, *shape: int) -> jax.Array:
-    return jnp.asarray(rng.random(shape) < 0.8)
+from contract_arrays import (
+    C,
+    G,
+    Generator,
+    N,
+    V,
+    ids,
+    labels,
+    probs,
+    score,
+    weights,
+    where,
+)
 
 
 def counts(rng: Generator) -> dict[str, Any]:
@@ -44,10 +36,6 @@ def counts(rng: Generator) -> dict[str, Any]:
 
 def probabilities(rng: Generator) -> dict[str, Any]:
     return {"probs": probs(rng, N), "labels": ids(rng, N), "where": where(rng, N)}
-
-
-def weights(rng: Generator) -> jax.Array:
-    return jnp.asarray(rng.uniform(0.5, 2.0, 3), jnp.float32)
 
 
 CASES: dict[str, Callable[[Generator], dict[str, Any]]] = {
@@ -96,15 +84,15 @@ CASES: dict[str, Callable[[Generator], dict[str, Any]]] = {
     "calibration.classwise_calibration_error": probabilities,
     "calibration.brier": probabilities,
     "calibration.negative_log_likelihood": probabilities,
-    "bootstrap.sum_by_cluster": lambda rng: {
+    "resampling.sum_by_cluster": lambda rng: {
         "values": score(rng, N, V),
         "cluster": jnp.asarray(rng.integers(-1, G, N)),
     },
-    "bootstrap.cluster_bootstrap": lambda rng: {
+    "resampling.cluster_bootstrap": lambda rng: {
         "key": jax.random.key(int(rng.integers(1000))),
         "totals": jnp.asarray(rng.uniform(1.0, 5.0, (G, 2)), jnp.float32),
     },
-    "bootstrap.confidence_interval": lambda rng: {"samples": score(rng, 40, V)},
+    "resampling.confidence_interval": lambda rng: {"samples": score(rng, 40, V)},
     "evaluator.ternary_cross_entropy": lambda rng: {
         "logits": 3.0 * score(rng, N, V, 3),
         "labels": score(rng, N, V),
@@ -135,11 +123,22 @@ STATIC: dict[str, dict[str, Any]] = {
     "prediction.classes_from_score": {"cut": 0.3},
     "prediction.confusion": {"num_classes": C},
     "calibration.reliability_curve": {"num_bins": 5},
-    "bootstrap.sum_by_cluster": {"num_clusters": G},
-    "bootstrap.cluster_bootstrap": {
+    "resampling.sum_by_cluster": {"num_clusters": G},
+    "resampling.cluster_bootstrap": {
         "statistic": lambda total: total[0] / total[1],
         "num_resamples": 20,
         "batch_size": 10,
     },
     "evaluator.ternary_cross_entropy": {"label_smoothing": 0.1},
 }
+
+HOST: set[str] = set()
+"""Functions of names, static sizes or shapes that depend on data: not traceable."""
+
+TABLES = {"patterns.pattern_table"}
+"""Functions that return a table, not a loss or a metric: it is there without data."""
+
+for part in (contract_aggregation, contract_agreement, contract_estimation):
+    CASES |= part.CASES
+    STATIC |= part.STATIC
+    HOST |= part.HOST

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import fulcra_jax
+from fulcra_jax import scoring
 
 PURE_ROOMS = ("scoring", "objectives", "targets")
 DATA_ROOMS = ("values",)  # Plain Python and numpy: nothing to trace.
@@ -69,14 +70,25 @@ def is_float(x):
 
 
 def floats_of(arrays):
-    return {name: x for name, x in arrays.items() if is_float(x)}
+    """The arguments that hold floats; an argument may be a record of arrays."""
+    return {
+        name: x
+        for name, x in arrays.items()
+        if any(is_float(leaf) for leaf in jax.tree.leaves(x))
+    }
+
+
+def cast(x, dtype):
+    return jax.tree.map(lambda a: a.astype(dtype) if is_float(a) else a, x)
 
 
 def masked_in(arrays):
     """`(name, mask)` of every array whose leading axes are those of `where`."""
     where = arrays["where"]
     for name, x in arrays.items():
-        if name != "where" and x.shape[: where.ndim] == where.shape:
+        if isinstance(x, jax.Array) and name != "where":
+            if x.shape[: where.ndim] != where.shape:
+                continue
             mask = where.reshape(where.shape + (1,) * (x.ndim - where.ndim))
             yield name, jnp.broadcast_to(mask, x.shape)
 
@@ -109,7 +121,7 @@ def gradients(bound, arrays):
         defined = [jnp.where(jnp.isnan(x), 0.0, x).sum() for x in leaves if is_float(x)]
         return sum(defined, start=jnp.zeros(()))
 
-    return jax.jit(jax.grad(total))(floats_of(arrays))
+    return jax.jit(jax.grad(total, allow_int=True))(floats_of(arrays))
 
 
 def has_floats(fn):
@@ -118,8 +130,9 @@ def has_floats(fn):
     return case is None or bool(floats_of(case(np.random.default_rng(0))))
 
 
-PURE = public_functions(PURE_ROOMS)
-every_function = pytest.mark.parametrize("fn", PURE + public_functions(DATA_ROOMS))
+PUBLIC = public_functions(PURE_ROOMS)
+PURE = [p for p in PUBLIC if name_of(p.values[0]) not in contract_cases.HOST]
+every_function = pytest.mark.parametrize("fn", PUBLIC + public_functions(DATA_ROOMS))
 every_pure_function = pytest.mark.parametrize("fn", PURE)
 every_masked_function = pytest.mark.parametrize(
     "fn", [p for p in PURE if "where" in inspect.signature(p.values[0]).parameters]
@@ -131,6 +144,7 @@ every_function_of_floats = pytest.mark.parametrize(
 
 def test_every_case_has_its_function():
     known = {name_of(p.values[0]) for p in PURE}
+    assert {name_of(p.values[0]) for p in PUBLIC} - known == set(contract_cases.HOST)
     assert set(contract_cases.CASES) <= known
     assert set(contract_cases.STATIC) <= known
 
@@ -148,7 +162,7 @@ def test_docstring_is_complete(fn):
 @every_function
 def test_docstring_example_runs(fn):
     module = inspect.getmodule(fn)
-    names = {"jax": jax, "jnp": jnp, "np": np, **vars(module)}
+    names = {"jax": jax, "jnp": jnp, "np": np, "scoring": scoring, **vars(module)}
     said = []
     runner = doctest.DocTestRunner()
     for test in doctest.DocTestFinder(recurse=False).find(fn, globs=names):
@@ -183,6 +197,8 @@ def test_masked_entries_are_never_read(fn):
 @every_masked_function
 def test_all_masked_equals_an_empty_table(fn):
     """0 for losses, NaN for metrics; never a number made of masked entries."""
+    if name_of(fn) in contract_cases.TABLES:
+        pytest.skip("returns a table, which is there without data")
     bound, arrays = case_of(fn)
     arrays["where"] = jnp.zeros_like(arrays["where"])
     for x in jax.tree.leaves(bound(**spoil(arrays))):
@@ -195,7 +211,9 @@ def test_gradient_is_finite_and_zero_where_masked(fn):
     spoiled = spoil(arrays) if "where" in arrays else arrays
     grads = gradients(bound, spoiled)
     for name, grad in grads.items():
-        assert jnp.isfinite(grad).all(), f"gradient by {name}"
+        for leaf in jax.tree.leaves(grad):
+            if leaf.dtype != jax.dtypes.float0:
+                assert jnp.isfinite(leaf).all(), f"gradient by {name}"
     if "where" in arrays:
         for name, mask in masked_in(arrays):
             if name in grads:
@@ -205,8 +223,8 @@ def test_gradient_is_finite_and_zero_where_masked(fn):
 @every_function_of_floats
 def test_bfloat16_is_computed_in_float32(fn):
     bound, arrays = case_of(fn)
-    halved = {k: x.astype(jnp.bfloat16) for k, x in floats_of(arrays).items()}
-    widened = {k: x.astype(jnp.float32) for k, x in halved.items()}
+    halved = {k: cast(x, jnp.bfloat16) for k, x in floats_of(arrays).items()}
+    widened = {k: cast(x, jnp.float32) for k, x in halved.items()}
     low = bound(**{**arrays, **halved})
     assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(low) if is_float(x))
     assert_close(low, bound(**{**arrays, **widened}))
@@ -216,7 +234,7 @@ def test_bfloat16_is_computed_in_float32(fn):
 def test_float64_is_kept(fn):
     bound, arrays = case_of(fn)
     with jax.enable_x64(True):
-        wide = {k: x.astype(jnp.float64) for k, x in floats_of(arrays).items()}
+        wide = {k: cast(x, jnp.float64) for k, x in floats_of(arrays).items()}
         result = jax.eval_shape(bound, **{**arrays, **wide})
     leaves = [x for x in jax.tree.leaves(result) if is_float(x)]
     assert all(x.dtype == jnp.float64 for x in leaves)

@@ -136,7 +136,7 @@ def test_room_imports_only_what_it_may(path):
     ("module", "source", "caught"),
     [
         ("fulcra_jax.scoring.new", "from fulcra_jax import objectives", True),
-        ("fulcra_jax.objectives.new", "import fulcra_jax.scoring.bootstrap", True),
+        ("fulcra_jax.objectives.new", "import fulcra_jax.scoring.resampling", True),
         ("fulcra_jax.scoring.new", "def f():\n    import optax", True),
         ("fulcra_jax.scoring.new", "import fulcra_jax", True),
         ("fulcra_jax.models.new", "from experiments import config", True),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fulcra_jax import scoring
+from fulcra_jax.scoring import resampling
 
 bootstrap = jax.jit(
     scoring.cluster_bootstrap,
@@ -165,3 +166,117 @@ def test_values_must_have_one_row_per_item():
     message = r"sum_by_cluster: values has shape \(4, 2\); its first axis must be N=3"
     with pytest.raises(ValueError, match=message):
         scoring.sum_by_cluster(jnp.zeros((4, 2)), jnp.zeros(3, int), 2)
+
+
+def weighted_mean(x):
+    return lambda w: (w * x).sum() / w.sum()
+
+
+def test_bootstrap_hands_out_the_weights_of_the_units():
+    weights = jax.jit(
+        lambda key: resampling.bootstrap(key, lambda w: w, 8, num_resamples=4000)
+    )(jax.random.key(0))
+    np.testing.assert_array_equal(weights.sum(1), 8)
+    np.testing.assert_array_equal(weights, np.round(weights))
+    # As for the clusters: standard errors .015 and .03.
+    np.testing.assert_allclose(weights.mean(0), 1.0, atol=0.06)
+    np.testing.assert_allclose(weights.var(0), 1.0 - 1.0 / 8, atol=0.12)
+
+
+def test_bootstrap_of_clusters_equals_cluster_bootstrap():
+    """The same key draws the same clusters, so that the two routes agree."""
+    rng = np.random.default_rng(1)
+    x, cluster = rng.normal(size=30), rng.integers(0, 7, 30)
+    key = jax.random.key(5)
+    by_units = resampling.bootstrap(
+        key,
+        weighted_mean(jnp.asarray(x)),
+        30,
+        cluster=jnp.asarray(cluster),
+        num_clusters=7,
+        num_resamples=50,
+    )
+    by_totals = bootstrap(key, totals_of(x, cluster, 7), ratio, num_resamples=50)
+    np.testing.assert_allclose(by_units, by_totals, rtol=1e-4, atol=1e-6)
+
+
+def test_an_item_of_no_cluster_has_weight_zero():
+    weights = resampling.bootstrap(
+        jax.random.key(0),
+        lambda w: w,
+        4,
+        cluster=jnp.array([0, 1, -1, 9]),
+        num_clusters=2,
+        num_resamples=20,
+    )
+    np.testing.assert_array_equal(weights[:, 2:], 0.0)
+    np.testing.assert_array_equal(weights.sum(1), 2.0)
+
+
+def test_bootstrap_refuses_what_does_not_fit():
+    mean = lambda w: w.mean()
+    key = jax.random.key(0)
+    with pytest.raises(ValueError, match="num_units is 0; expected at least 1"):
+        resampling.bootstrap(key, mean, 0)
+    with pytest.raises(ValueError, match=r"cluster has shape \(3,\); .* N=4 as in num"):
+        resampling.bootstrap(key, mean, 4, cluster=jnp.zeros(3, int), num_clusters=2)
+    with pytest.raises(ValueError, match="cluster needs num_clusters"):
+        resampling.bootstrap(key, mean, 4, cluster=jnp.zeros(4, int))
+
+
+@pytest.mark.parametrize("total", [40, 1_000_000])
+def test_counts_are_multinomial(total):
+    rng = np.random.default_rng(0)
+    share = rng.dirichlet(np.ones(12)) * (np.arange(12) % 3 > 0)
+    counts = rng.multinomial(total, share / share.sum())
+    p, s = counts / total, 4000
+    drawn = resampling.resample_counts(
+        jax.random.key(1), jnp.asarray(counts), num_resamples=s
+    )
+    assert drawn.dtype == jnp.float32
+    drawn = np.asarray(drawn, np.float64)
+    np.testing.assert_array_equal(drawn.sum(1), total)
+    np.testing.assert_array_equal(drawn[:, counts == 0], 0.0)
+    some = counts > 0
+    sd = np.sqrt(total * p * (1 - p))[some]
+    z = (drawn.mean(0)[some] - counts[some]) / (sd / np.sqrt(s))
+    assert np.abs(z).max() < 4.0
+    # The variance of a sample variance: 2 / s relative, more for rare patterns.
+    covariance = np.cov(drawn[:, some].T)
+    expected = total * (np.diag(p) - np.outer(p, p))[np.ix_(some, some)]
+    np.testing.assert_allclose(
+        covariance / np.outer(sd, sd), expected / np.outer(sd, sd), atol=0.12
+    )
+
+
+def test_the_key_decides_the_counts_alone_and_under_vmap():
+    counts = jnp.array([3.0, 0.0, 9.0, 8.0])
+    keys = jax.random.split(jax.random.key(0), 3)
+    draw = functools.partial(resampling.resample_counts, num_resamples=5)
+    alone = np.stack([draw(key, counts) for key in keys])
+    np.testing.assert_array_equal(jax.vmap(draw, (0, None))(keys, counts), alone)
+    assert not np.array_equal(alone[0], alone[1])
+
+
+def test_counts_that_are_none_give_nan():
+    for bad in (-1.0, np.nan, np.inf):
+        drawn = resampling.resample_counts(jax.random.key(0), jnp.array([3.0, bad]))
+        assert np.isnan(drawn).all()
+    empty = resampling.resample_counts(jax.random.key(0), jnp.zeros(3), num_resamples=2)
+    np.testing.assert_array_equal(empty, np.zeros((2, 3)))
+
+
+def test_counts_must_be_a_vector():
+    with pytest.raises(ValueError, match=r"counts has shape \(2, 2\); expected \[P\]"):
+        resampling.resample_counts(jax.random.key(0), jnp.ones((2, 2)))
+
+
+def test_patterns_and_units_give_the_same_standard_error():
+    counts = np.array([50, 30, 0, 120])
+    x = np.array([0.0, 1.0, 7.0, 3.0])
+    drawn = resampling.resample_counts(
+        jax.random.key(0), jnp.asarray(counts), num_resamples=4000
+    )
+    samples = np.asarray(drawn) @ x / 200
+    expected = np.repeat(x, counts).std() / np.sqrt(200)
+    assert samples.std() == pytest.approx(expected, rel=0.035)

@@ -12,4 +12,6 @@ def _doctest_names(doctest_namespace):
     import jax.numpy as jnp
     import numpy as np
 
-    doctest_namespace.update(jax=jax, jnp=jnp, np=np)
+    from fulcra_jax import scoring
+
+    doctest_namespace.update(jax=jax, jnp=jnp, np=np, scoring=scoring)

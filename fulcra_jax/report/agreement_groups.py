@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Coefficients of groups of cells with intervals that resample prompts.
+
+Axes: R raters, N items, V values, P patterns, G prompts, S resamples, X groups of
+cells: all of them, each value, each source.
+"""
+
+import dataclasses
+import functools
+from collections import Counter
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fulcra_jax import scoring
+from fulcra_jax.report.panel import (
+    NAN,
+    Cells,
+    Figure,
+    K,
+    Panel,
+    absent,
+    figure,
+)
+from fulcra_jax.scoring import AgreementTotals
+
+FEW = 10
+"""With fewer labels that are not 0, nothing is said of a value."""
+MOST_SOURCES = 20
+"""Sources with the most items that are reported; the rest is counted."""
+ACCEPTABLE, GOOD = 0.667, 0.8
+"""Krippendorff's limits for tentative and for firm conclusions."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """The agreement on a group of cells."""
+
+    name: str
+    cells: int
+    """With a rating."""
+    units: int
+    """Cells with two ratings or more."""
+    labels: tuple[int, int, int]
+    """How many ratings are -1, 0, +1."""
+    base_rate: Figure
+    """The share of ratings that are not 0."""
+    observed: Figure
+    chance: Figure
+    """What raters with these label shares agree on by chance (Fleiss)."""
+    alpha: Figure
+    """Krippendorff, nominal, with an interval."""
+    alpha_interval: Figure
+    """At the interval level: a -1 against a +1 counts four times."""
+    ac1: Figure
+    light: Figure
+    """The mean of Cohen's kappa over pairs of annotators."""
+    mention: Figure
+    """Alpha of 0 against -1 and +1."""
+    polarity: Figure
+    """Alpha of -1 against +1, among those that mention the value."""
+    polarity_units: int
+    human_kappa: Figure
+    """Light's kappa among the humans alone."""
+    undefined_resamples: int
+    few: bool
+    """Too few labels that are not 0 to say anything."""
+
+    def needed(self, alpha: float) -> float:
+        """The observed agreement that an alpha would take at this chance agreement."""
+        return self.chance.value + alpha * (1.0 - self.chance.value)
+
+
+def groups(
+    panel: Panel, cells: Cells, *, resamples: int, level: float, seed: int
+) -> tuple[list[Group], np.ndarray, int]:
+    """All cells, values, sources; Cohen's kappas of pairs; sources left out."""
+    counted = Counter(source for source in panel.sources if source)
+    sources = sorted(name for name, _ in counted.most_common(MOST_SOURCES))
+    of_item = np.array(
+        [
+            sources.index(s) if s in counted and s in sources else -1
+            for s in panel.sources
+        ]
+    )
+    names = ["all cells", *panel.values, *sources]
+    counts = _counts(panel, cells, of_item, len(sources))
+    arrays = jax.device_get(
+        _coefficients(cells.pattern_ratings, cells.pattern_where, counts, level)
+    )
+    place: dict[str, int] = {}
+    prompt = np.array([place.setdefault(p, len(place)) for p in panel.prompts])
+    sums = _cluster_sums(cells, prompt, len(place), of_item, len(sources))
+    spread = None
+    if len(place) >= 2:
+        spread = jax.device_get(
+            _resampled(jax.random.key(seed), sums, resamples, level)
+        )
+    human = np.array([kind == "human" for kind in panel.kinds])
+    upper = np.triu(np.ones((len(human), len(human)), bool), 1)
+    humans = upper & human[:, None] & human[None]
+    own_prompt = len(place) == len(panel.items)
+    found = [
+        _group(
+            name, x, arrays, spread, humans, own_prompt and 0 < x <= len(panel.values)
+        )
+        for x, name in enumerate(names)
+    ]
+    return found, arrays["kappa"][0], len(counted) - len(sources)
+
+
+def _counts(
+    panel: Panel, cells: Cells, of_item: np.ndarray, sources: int
+) -> np.ndarray:
+    """`[X, P]` float32."""
+    rows = [cells.counts()]
+    for v in range(len(panel.values)):
+        where = np.zeros(cells.pattern_of_cell.shape, bool)
+        where[:, v] = True
+        rows.append(cells.counts(where))
+    for s in range(sources):
+        where = np.broadcast_to((of_item == s)[:, None], cells.pattern_of_cell.shape)
+        rows.append(cells.counts(where))
+    return np.stack(rows)
+
+
+@functools.partial(jax.jit, static_argnames="level")
+def _coefficients(
+    ratings: jax.Array, where: jax.Array, counts: jax.Array, level: float
+) -> dict[str, Any]:
+    """Point estimates and analytic intervals of every group, `[X, ...]`."""
+    mention = scoring.mention_view(ratings, where=where)
+    polarity = scoring.polarity_view(ratings, where=where)
+
+    def one(counts_p: jax.Array) -> dict[str, Any]:
+        by = functools.partial(scoring.chance_corrected, unit_weights=counts_p)
+        gwet = by(ratings, K, kind="gwet", where=where)
+        onehot = (ratings[..., None] == jnp.arange(K)) & where[..., None]
+        return {
+            "fleiss": by(ratings, K, kind="fleiss", where=where),
+            "alpha": by(ratings, K, where=where),
+            "gwet": gwet,
+            "gwet_interval": scoring.agreement_interval(gwet, level=level),
+            "mention": by(mention.ratings, 2, where=mention.where),
+            "polarity": by(polarity.ratings, 2, where=polarity.where),
+            "alpha_interval": scoring.krippendorff_alpha(
+                ratings, K, level="interval", where=where, unit_weights=counts_p
+            ),
+            "kappa": scoring.pairwise_kappa(
+                ratings, K, where=where, unit_weights=counts_p
+            ),
+            "labels": jnp.einsum("rpk,p->k", onehot.astype(counts_p.dtype), counts_p),
+        }
+
+    # One group after the other: many raters have large tables of pairs.
+    return jax.lax.map(one, counts)
+
+
+@jax.jit
+def _per_pattern(ratings: jax.Array, where: jax.Array) -> AgreementTotals:
+    # Without the tables of pairs, which the compiler then leaves out.
+    return scoring.unit_totals(ratings, K, where=where)._replace(tables=jnp.zeros(()))
+
+
+def _cluster_sums(
+    cells: Cells, prompt: np.ndarray, prompts: int, of_item: np.ndarray, sources: int
+) -> AgreementTotals:
+    """The totals of every prompt and group, `[G, X, ...]`."""
+    per_pattern = _per_pattern(cells.pattern_ratings, cells.pattern_where)
+
+    def of(x: jax.Array) -> jax.Array:
+        per_cell = np.asarray(x)[cells.pattern_of_cell]  # [N, V, ...]
+        total = per_cell.sum(1, keepdims=True)
+        mine = (of_item[:, None] == np.arange(sources)).astype(np.float32)
+        mine = mine.reshape(*mine.shape, *(1,) * (per_cell.ndim - 2))
+        stacked = np.concatenate([total, per_cell, total * mine], 1)
+        return scoring.sum_by_cluster(
+            jnp.asarray(stacked), jnp.asarray(prompt), prompts
+        )
+
+    kept = per_pattern._replace(tables=jnp.zeros(len(per_pattern.paired)))
+    sums = jax.tree.map(of, kept)
+    # A rater alone: Light's kappa is not resampled.
+    tables = jnp.zeros((*sums.paired.shape, 1, 1, K, K))
+    return sums._replace(tables=tables)
+
+
+@functools.partial(jax.jit, static_argnames=("resamples", "level"))
+def _resampled(
+    key: jax.Array, sums: AgreementTotals, resamples: int, level: float
+) -> dict[str, Any]:
+    """Intervals of alpha and AC1 over prompts, `[X]`."""
+
+    def statistic(total: AgreementTotals) -> dict[str, jax.Array]:
+        found = jax.vmap(scoring.coefficients)(total)
+        return {"alpha": found.alpha_nominal, "ac1": found.ac1}
+
+    samples = scoring.cluster_bootstrap(key, sums, statistic, num_resamples=resamples)
+    whole = jax.tree.map(lambda x: x.sum(0), sums)
+    estimate = statistic(whole)
+    without = jax.lax.map(
+        lambda one: statistic(jax.tree.map(jnp.subtract, whole, one)),
+        sums,
+        batch_size=4096,
+    )
+    return {
+        name: {
+            "bca": scoring.bca_interval(
+                samples[name], estimate[name], without[name], level=level
+            ),
+            "percentile": scoring.confidence_interval(samples[name], level=level),
+            "undefined": jnp.isnan(samples[name]).sum(0),
+        }
+        for name in samples
+    }
+
+
+def _group(
+    name: str, x: int, arrays: Any, spread: Any, humans: np.ndarray, independent: bool
+) -> Group:
+    fleiss, alpha, gwet = (arrays[key] for key in ("fleiss", "alpha", "gwet"))
+    mention, polarity = arrays["mention"], arrays["polarity"]
+    reason = alpha.reason[x]
+    kappa_rr = arrays["kappa"][x]
+    pairs = kappa_rr[np.triu(np.ones(kappa_rr.shape, bool), 1)]
+    labels = [int(n) for n in np.rint(arrays["labels"][x])]
+    ac1 = figure(gwet.coefficient[x], gwet.reason[x])
+    low, high = arrays["gwet_interval"]
+    if ac1.reason:
+        pass
+    elif independent and gwet.standard_error[x] > 0.0:
+        ac1 = dataclasses.replace(
+            ac1, low=float(low[x]), high=float(high[x]), interval="analytic"
+        )
+    else:
+        ac1 = _with_interval(ac1, spread and spread["ac1"], x)
+    few_humans = "fewer than two humans" if not humans.any() else ""
+    return Group(
+        name=name,
+        cells=int(fleiss.units[x]),
+        units=int(alpha.units[x]),
+        labels=(labels[0], labels[1], labels[2]),
+        base_rate=figure(1.0 - labels[1] / sum(labels) if sum(labels) else NAN, reason),
+        observed=figure(fleiss.observed[x], reason),
+        chance=figure(fleiss.expected[x], reason),
+        alpha=_with_interval(
+            figure(alpha.coefficient[x], reason), spread and spread["alpha"], x
+        ),
+        alpha_interval=figure(arrays["alpha_interval"][x], reason),
+        ac1=ac1,
+        light=_mean(pairs, reason),
+        mention=figure(mention.coefficient[x], mention.reason[x]),
+        polarity=figure(polarity.coefficient[x], polarity.reason[x]),
+        polarity_units=int(polarity.units[x]),
+        human_kappa=absent(few_humans)
+        if few_humans
+        else _mean(kappa_rr[humans], reason),
+        undefined_resamples=int(spread["alpha"]["undefined"][x]) if spread else 0,
+        few=labels[0] + labels[2] < FEW,
+    )
+
+
+def _mean(kappas: np.ndarray, reason: Any) -> Figure:
+    defined = kappas[~np.isnan(kappas)]
+    if len(defined):
+        return Figure(float(defined.mean()))
+    return figure(NAN, reason, "no two annotators share cells of two labels")
+
+
+def _with_interval(found: Figure, spread: Any, x: int) -> Figure:
+    if found.reason or not spread:
+        return found
+    for name, title in (("bca", "bootstrap, BCa"), ("percentile", "bootstrap")):
+        low, high = (float(end[x]) for end in spread[name])
+        if np.isfinite([low, high]).all() and low < high:
+            return dataclasses.replace(found, low=low, high=high, interval=title)
+    return found

@@ -1,0 +1,484 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agreement report as Markdown, and its short version on a terminal."""
+
+from collections.abc import Iterable, Sequence
+
+import rich.console
+import rich.markup
+import rich.padding
+
+from fulcra_jax.report import tables
+from fulcra_jax.report.agreement import Report
+from fulcra_jax.report.agreement_groups import (
+    ACCEPTABLE,
+    FEW,
+    GOOD,
+    MOST_SOURCES,
+    Group,
+)
+from fulcra_jax.report.agreement_prose import HOW_TO_READ, summary
+from fulcra_jax.report.annotators import LABELS
+from fulcra_jax.report.panel import Figure
+from fulcra_jax.report.tables import Table, number
+
+_SIGNED = ("-1", "0", "+1")
+
+
+def cell(figure: Figure) -> str:
+    """A figure with its interval; a dash where it is undefined."""
+    if figure.interval:
+        return number(figure.value, [figure.low, figure.high])
+    return number(figure.value)
+
+
+def reading(group: Group) -> str:
+    """What alpha and its interval allow to say."""
+    alpha = group.alpha
+    if group.few:
+        return "too few labels"
+    if alpha.reason:
+        return "-"
+    if not alpha.interval:
+        return "no interval"
+    if alpha.low >= GOOD:
+        return "good"
+    if alpha.low >= ACCEPTABLE:
+        return "tentative"
+    return "too low" if alpha.high < ACCEPTABLE else "open"
+
+
+def markdown(report: Report, rejects: Sequence[tuple[str, int]] = ()) -> str:
+    """The whole report.
+
+    Args:
+      report: of `agreement.report`.
+      rejects: fields and how many lines were set aside for them.
+
+    Returns:
+      Markdown with tables; pictures are named as `agreement_figures` writes them.
+    """
+    parts = [f"# Agreement of annotators: {_safe(report.file)}\n"]
+    parts += [_list(map(_safe, summary(report, rejects)))]
+    parts += ["## 1. Data\n", *_data(report, rejects)]
+    if report.pooled is None:
+        only = _safe(report.annotators[0].name)
+        parts.append(
+            f"Only one annotator ({only}) is in the file: there is nobody to agree "
+            "with. What follows is his self-consistency.\n"
+        )
+    else:
+        parts += ["## 2. Agreement per value\n", *_values(report)]
+        parts += ["## 3. Annotators\n", *_annotators(report)]
+        parts += ["## 4. Sources\n", *_sources(report)]
+    parts += ["## 5. Self-consistency\n", *_consistency(report)]
+    if report.pooled is not None:
+        parts += ["## 6. LLMs against humans\n", *_against(report)]
+        parts += ["## 7. Most disputed items\n", *_disputed(report)]
+    parts += ["## 8. How to read this\n", HOW_TO_READ]
+    return "\n".join(parts)
+
+
+def show(report: Report, rejects: Sequence[tuple[str, int]] = ()) -> None:
+    """Prints the short version on a terminal of 80 characters or more."""
+    console = rich.console.Console()
+    for line in summary(report, rejects):
+        text = rich.markup.escape(line).replace("**", "")
+        console.print(rich.padding.Padding("- " + text, 0), highlight=False)
+    console.print()
+    if report.pooled is not None:
+        for table in (_short_values(report), _short_annotators(report)):
+            title, header, body = table
+            body = [[rich.markup.escape(text) for text in cells] for cells in body]
+            tables.show((title, header, body), console)
+
+
+def _data(report: Report, rejects: Sequence[tuple[str, int]]) -> list[str]:
+    body = [
+        [
+            one.name,
+            one.kind,
+            str(one.passes),
+            str(one.judgements),
+            number(one.nulls / one.judgements if one.judgements else None),
+            str(one.ties),
+        ]
+        for one in report.annotators
+    ]
+    header = ["annotator", "kind", "passes", "judgements", "null share", "ties"]
+    title = (
+        f"{report.items} items of {report.prompts} prompts, {len(report.values)} values "
+        f"({', '.join(report.values)}), {report.judgements} judgements"
+    )
+    parts = [_markdown((title, header, body))]
+    if any(one.passes > 1 for one in report.annotators):
+        parts.append(
+            "The passes of one annotator are no independent answers: they are "
+            "collapsed to their majority before anybody is compared. A tie is no "
+            "answer and counted above.\n"
+        )
+    total = sum(count for _, count in rejects)
+    if total:
+        listed = ", ".join(f"{field} {count}" for field, count in rejects)
+        parts.append(
+            f"**{total} lines were set aside** ({listed}); they stand with their "
+            "reasons in rejects.jsonl.\n"
+        )
+    else:
+        parts.append("No line was set aside.\n")
+    return parts
+
+
+_COEFFICIENTS = (
+    ("observed", "observed"),
+    ("chance", "by chance"),
+    ("alpha", "alpha"),
+    ("alpha_interval", "alpha, interval level"),
+    ("ac1", "AC1"),
+    ("light", "mean kappa"),
+    ("mention", "alpha of mention"),
+    ("polarity", "alpha of polarity"),
+)
+
+
+def _values(report: Report) -> list[str]:
+    assert report.pooled is not None
+    groups = [*report.per_value, report.pooled]
+    header = ["value", "units", "-1", "0", "+1", "not 0"]
+    header += [title for _, title in _COEFFICIENTS] + ["reading"]
+    body = [
+        [
+            group.name,
+            str(group.units),
+            *map(str, group.labels),
+            number(group.base_rate.value),
+            *(cell(getattr(group, key)) for key, _ in _COEFFICIENTS),
+            reading(group),
+        ]
+        for group in groups
+    ]
+    options = report.options
+    made = sorted({g.alpha.interval for g in groups if g.alpha.interval})
+    ac1 = sorted({g.ac1.interval for g in groups if g.ac1.interval})
+    title = (
+        f"units are cells with two ratings or more; intervals {options.level:.0%}: alpha "
+        f"{' or '.join(made) or 'none'} ({options.resamples} resamples of prompts), AC1 "
+        f"{' or '.join(ac1) or 'none'}"
+    )
+    parts = [*_warnings(report), _markdown((title, header, body))]
+    parts += _reasons(
+        (group.name, title, getattr(group, key))
+        for group in groups
+        for key, title in _COEFFICIENTS
+    )
+    lost = [g for g in groups if g.undefined_resamples > 0.05 * options.resamples]
+    parts += [
+        f"- {_safe(g.name)}: alpha is undefined in {g.undefined_resamples} of "
+        f"{options.resamples} resamples; its interval holds for the others only.\n"
+        for g in lost
+        if g.alpha.interval
+    ]
+    if report.prompts < 20:
+        parts.append(
+            f"Only {report.prompts} prompts: intervals that resample them are rough.\n"
+        )
+    parts.append(
+        f"Reading: good, the whole interval of alpha lies above {_plain(GOOD)}; "
+        f"tentative, above {_plain(ACCEPTABLE)}; too low, below {_plain(ACCEPTABLE)}; "
+        f"open, it holds {_plain(ACCEPTABLE)}. *Mention* asks whether the value is "
+        "there at all (0 against -1 and +1), *polarity* only for its sign among those "
+        "who see it: the lower one says what to work on in the guideline.\n\n"
+        "![Agreement per value](values.png)\n"
+    )
+    return parts
+
+
+def _warnings(report: Report) -> list[str]:
+    group = report.pooled
+    assert group is not None
+    parts = []
+    if not group.observed.reason:
+        share = group.chance.value / group.observed.value if group.observed.value else 0
+        parts.append(
+            f"**Of the raw agreement of {cell(group.observed)}, chance alone would give "
+            f"{cell(group.chance)} ({share:.0%} of it): {group.base_rate.value:.0%} of "
+            "the labels are not 0. At these shares an alpha of "
+            f"{_plain(ACCEPTABLE)} takes a raw agreement of "
+            f"{number(group.needed(ACCEPTABLE))}, one of {_plain(GOOD)} takes "
+            f"{number(group.needed(GOOD))}.**\n"
+        )
+    few = [g.name for g in report.per_value if g.few]
+    if few:
+        parts.append(
+            f"**Fewer than {FEW} labels are not 0, too few to say anything: "
+            f"{_safe(', '.join(few))}.**\n"
+        )
+    return parts
+
+
+def _annotators(report: Report) -> list[str]:
+    header = ["annotator", "kind", *(f"share of {s}" for s in _SIGNED), "mean kappa"]
+    header += ["agrees with the others' majority", "kappa with it"]
+    header += ["alpha without", "change", *(f"P(says {s} if true)" for s in _SIGNED)]
+    entries = (
+        ("mean kappa", "kappa"),
+        ("agreement with the majority", "with_majority"),
+        ("kappa with the majority", "kappa_with_majority"),
+        ("alpha without", "alpha_without"),
+        ("change", "alpha_change"),
+    )
+    body = [
+        [
+            one.name,
+            one.kind,
+            *map(number, one.shares),
+            *(cell(getattr(one, key)) for _, key in entries),
+            *map(cell, one.sensitivity),
+        ]
+        for one in report.annotators
+    ]
+    parts = [_markdown(("over all cells", header, body))]
+    parts += _reasons(
+        (one.name, title, figure)
+        for one in report.annotators
+        for title, figure in (
+            *((title, getattr(one, key)) for title, key in entries),
+            *zip((f"P(says {s})" for s in _SIGNED), one.sensitivity, strict=True),
+        )
+    )
+    parts.append(
+        "*Change* above 0: agreement rises without this annotator. That may be a "
+        "careless annotator, or the only careful one: look at the disputed items. "
+        "The last columns are estimated after Dawid and Skene (with prior counts), "
+        "from the answers alone: they hold if annotators err independently of each "
+        "other, over all values alike. Shared errors, of two LLMs of one family say, "
+        "make those who share them look better than they are.\n"
+    )
+    names = [one.name for one in report.annotators]
+    body = [
+        [
+            name,
+            *(
+                "" if g == h else f"{cell(report.pairs[g][h])} ({report.shared[g][h]})"
+                for h in range(len(names))
+            ),
+        ]
+        for g, name in enumerate(names)
+    ]
+    title = "Cohen's kappa of pairs over all cells (cells that both rated)"
+    parts.append(_markdown((title, ["", *names], body)))
+    parts += _reasons(
+        (f"{names[g]} and {names[h]}", "kappa", report.pairs[g][h])
+        for g in range(len(names))
+        for h in range(g)
+    )
+    parts.append("![Kappa of pairs](kappas.png)\n")
+    return parts
+
+
+def _sources(report: Report) -> list[str]:
+    if not report.per_source:
+        return ["No item has a source.\n"]
+    header = ["source", "units", "not 0", "observed", "by chance", "alpha", "reading"]
+    body = [
+        [
+            group.name,
+            str(group.units),
+            number(group.base_rate.value),
+            cell(group.observed),
+            cell(group.chance),
+            cell(group.alpha),
+            reading(group),
+        ]
+        for group in report.per_source
+    ]
+    parts = [_markdown(("over all values", header, body))]
+    parts += _reasons((g.name, "alpha", g.alpha) for g in report.per_source)
+    if report.left_out_sources:
+        parts.append(
+            f"Only the {MOST_SOURCES} sources with the most items are shown; "
+            f"{report.left_out_sources} smaller ones are not.\n"
+        )
+    return parts
+
+
+def _consistency(report: Report) -> list[str]:
+    if not report.consistency:
+        return ["No annotator has two passes or more.\n"]
+    parts = []
+    titles = ("observed", "by chance", "not 0", "alpha", "AC1")
+    keys = ("observed", "chance", "base_rate", "alpha", "ac1")
+    for one in report.consistency:
+        parts.append(f"### {_safe(one.name)}\n")
+        below = "; ".join(
+            f"{count} of {one.items} below {_plain(threshold)}"
+            for threshold, count in one.below
+        )
+        few = f" ({one.too_few} of them for too few passes)" if one.too_few else ""
+        parts.append(
+            f"{one.passes} passes over {one.items} texts. Signed Jaccard of pairs of "
+            f"passes: **{cell(one.jaccard)}**, between passes over different texts "
+            f"{cell(one.jaccard_by_chance)}. All passes give the same labels on "
+            f"{cell(one.equal_vectors)} of the texts. The passes tie on {one.ties} of "
+            f"{one.cells} cells. Texts that would go to review for their Jaccard: "
+            f"{below}{few}.\n"
+        )
+        body = [
+            [value.name, *(cell(getattr(value, key)) for key in keys)]
+            for value in one.values
+        ]
+        parts.append(_markdown(("pairs of passes", ["value", *titles], body)))
+        parts += _reasons(
+            (value.name, title, getattr(value, key))
+            for value in one.values
+            for title, key in zip(titles, keys, strict=True)
+        )
+    parts.append(
+        "Consistency is not correctness: all passes share the errors of their model.\n"
+    )
+    return parts
+
+
+def _against(report: Report) -> list[str]:
+    if not report.against_humans:
+        return ["It takes humans and LLMs in one file.\n"]
+    parts = []
+    human = {g.name: g.human_kappa for g in (*report.per_value, report.pooled) if g}
+    for one in report.against_humans:
+        parts.append(f"### {_safe(one.name)}\n")
+        parts.append(
+            f"Mean kappa with each human **{cell(one.kappa_with_humans)}**; of the "
+            f"humans with each other {cell(one.human_kappa)}"
+            + (f" ({one.human_kappa.reason})" if one.human_kappa.reason else "")
+            + f". {one.human_ties} cells have no human majority and do not count "
+            "below.\n"
+        )
+        header = ["value", "kappa with their majority", "humans among themselves"]
+        header += [f"{h} -> {m}" for h in _SIGNED for m in _SIGNED]
+        body = [
+            [name, cell(kappa), cell(human[name])]
+            + [str(n) for row in counts for n in row]
+            for name, kappa, counts in one.values
+        ]
+        title = "counts are cells, human majority -> LLM's majority"
+        parts.append(_markdown((title, header, body)))
+        parts += _reasons((name, "kappa", kappa) for name, kappa, _ in one.values)
+        parts += _alt_test(one.alt_test)
+    return parts
+
+
+def _alt_test(test) -> list[str]:
+    if test.passes is None:
+        reason = test.winning_rate.reason
+        return [f"Alternative annotator test: not computed, {reason}.\n"]
+    verdict = "passes" if test.passes else "does not pass"
+    listed = "; ".join(
+        f"{_safe(h.name)} p = {cell(h.p_value)} ({h.cells} cells of {h.items} items"
+        + (", beaten)" if h.beaten else ")")
+        for h in test.humans
+    )
+    parts = [
+        f"Alternative annotator test over all cells, epsilon .2: **{verdict}**, winning "
+        f"rate {cell(test.winning_rate)}, advantage probability {cell(test.advantage)}. "
+        f"Against each human: {listed}. The test takes cells for independent, which the "
+        "values of one item are not, and most cells are 0, on which everybody wins: "
+        "take it with the kappas above, not instead of them.\n"
+    ]
+    if test.conditions:
+        listed = "; ".join(map(_safe, test.conditions))
+        parts.append(f"**What the test advises is not met: {listed}.**\n")
+    return parts
+
+
+def _disputed(report: Report) -> list[str]:
+    if not report.disputed_items:
+        return ["The annotators disagree on nothing.\n"]
+    if not report.disputed:
+        return [f"{report.disputed_items} items are disputed; none is listed.\n"]
+    names = [one.name for one in report.annotators]
+    body = []
+    for one in report.disputed:
+        for place, (value, apart, labels) in enumerate(one.values):
+            who = [
+                ", ".join(n for n, k in zip(names, labels, strict=True) if k == label)
+                for label in LABELS
+            ]
+            first = [one.item, number(one.score)] if place == 0 else ["", ""]
+            body.append([*first, value, number(apart), *who])
+    header = ["item", "disagreement", "value", "on the value"]
+    header += [f"say {label}" for label in _SIGNED]
+    title = (
+        f"the first {len(report.disputed)} of {report.disputed_items} disputed items, by "
+        "the mean over values of the share of disagreeing pairs (disputed.csv has the "
+        "same, one column per annotator)"
+    )
+    return [_markdown((title, header, body))]
+
+
+def _short_values(report: Report) -> Table:
+    assert report.pooled is not None
+    body = [
+        [
+            group.name,
+            str(group.units),
+            number(group.base_rate.value),
+            cell(group.observed),
+            cell(group.chance),
+            cell(group.alpha),
+            number(group.ac1.value),
+            reading(group),
+        ]
+        for group in (*report.per_value, report.pooled)
+    ]
+    header = "value", "units", "not 0", "obs.", "chance", "alpha", "AC1", "reading"
+    return "agreement per value", list(header), body
+
+
+def _short_annotators(report: Report) -> Table:
+    body = [
+        [
+            one.name,
+            one.kind,
+            number(1.0 - one.shares[1]),
+            cell(one.kappa),
+            cell(one.kappa_with_majority),
+            cell(one.alpha_without),
+            *map(cell, one.sensitivity),
+        ]
+        for one in report.annotators
+    ]
+    header = ["annotator", "kind", "not 0", "kappa", "w. others", "alpha w/o"]
+    return "annotators; P(says k if true)", header + [f"P {s}" for s in _SIGNED], body
+
+
+def _reasons(entries: Iterable[tuple[str, str, Figure]]) -> list[str]:
+    """Why figures are dashes: one line per reason."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for name, title, figure in entries:
+        if figure.reason:
+            found.setdefault(figure.reason, {}).setdefault(name, []).append(title)
+    lines = [
+        f"- undefined, because {reason}: "
+        + _safe("; ".join(f"{n} ({', '.join(t)})" for n, t in names.items()))
+        for reason, names in found.items()
+    ]
+    return ["\n".join(lines) + "\n"] if lines else []
+
+
+def _markdown(table: Table) -> str:
+    title, header, body = table
+    safe = lambda cells: [_safe(text) for text in cells]
+    return tables.markdown((_safe(title), safe(header), [safe(row) for row in body]))
+
+
+def _safe(text: str) -> str:
+    """Names from a file must not break a table, nor become a tag."""
+    text = " ".join(text.split())
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def _list(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines) + "\n"
+
+
+def _plain(figure: float) -> str:
+    return f"{figure:g}".removeprefix("0")

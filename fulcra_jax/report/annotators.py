@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Figures of single annotators: with the others, and with themselves.
+
+Axes: R raters, N items, V values, P patterns or passes, K labels.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fulcra_jax import scoring
+from fulcra_jax.report.panel import (
+    NAN,
+    Cells,
+    Figure,
+    K,
+    Panel,
+    absent,
+    figure,
+    padded_passes,
+)
+from fulcra_jax.scoring import aggregation
+
+LABELS = (-1, 0, 1)
+THRESHOLDS = (0.6, 0.8)
+"""Of self-consistency, below which a text would go to review."""
+MIN_CELLS = 5
+"""Estimated cells of a label below which a sensitivity would be the prior's."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotator:
+    """One annotator and how he gets on with the others, over all cells."""
+
+    name: str
+    kind: str
+    passes: int
+    judgements: int
+    nulls: int
+    ties: int
+    """Cells without an answer because his passes tie."""
+    shares: tuple[float, ...]
+    """Of -1, 0, +1 among the labels he gave."""
+    kappa: Figure
+    """The mean of Cohen's kappa with each of the others."""
+    with_majority: Figure
+    """The share of cells on which he says what most of the others say."""
+    kappa_with_majority: Figure
+    alpha_without: Figure
+    alpha_change: Figure
+    """Alpha without him less alpha with him: above 0 he lowers the agreement."""
+    sensitivity: tuple[Figure, ...]
+    """Estimated P(says k | k is true) of -1, 0, +1, after Dawid and Skene."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ValueConsistency:
+    """The agreement of an annotator's passes on one value."""
+
+    name: str
+    observed: Figure
+    chance: Figure
+    base_rate: Figure
+    alpha: Figure
+    ac1: Figure
+
+
+@dataclasses.dataclass(frozen=True)
+class Consistency:
+    """How an annotator with several passes agrees with himself."""
+
+    name: str
+    kind: str
+    passes: int
+    items: int
+    values: tuple[ValueConsistency, ...]
+    jaccard: Figure
+    """The mean over texts of the signed Jaccard of pairs of passes."""
+    jaccard_by_chance: Figure
+    equal_vectors: Figure
+    """The share of texts on which all passes give the same labels."""
+    cells: int
+    ties: int
+    below: tuple[tuple[float, int], ...]
+    """Thresholds, and how many texts are less consistent or have too few passes."""
+    too_few: int
+    """Texts with fewer than two comparable passes."""
+
+
+def annotators(
+    panel: Panel, cells: Cells, pairs: np.ndarray | None
+) -> tuple[Annotator, ...]:
+    """Every annotator; `pairs` `[R, R]` holds the kappas, None if he is alone."""
+    if pairs is None:
+        return tuple(
+            _annotator(panel, cells, a, None) for a in range(len(panel.annotators))
+        )
+    arrays = jax.device_get(
+        _among_others(cells.pattern_ratings, cells.pattern_where, cells.counts())
+    )
+    arrays["pairs"] = pairs
+    return tuple(
+        _annotator(panel, cells, a, arrays) for a in range(len(panel.annotators))
+    )
+
+
+def _annotator(panel: Panel, cells: Cells, a: int, arrays: Any) -> Annotator:
+    rows = panel.rows_of(a)
+    asked, ratings = panel.asked[rows], panel.ratings[rows]
+    given = np.array([(ratings == k).sum() for k in range(K)])
+    alone = absent("there is no other annotator")
+    kappa = with_majority = kappa_with_majority = without = change = alone
+    sensitivity: tuple[Figure, ...] = (alone,) * K
+    if arrays is not None:
+        row = arrays["pairs"][a]
+        defined = row[~np.isnan(row)]
+        clause = "shares no cells of two labels with anybody"
+        kappa = figure(defined.mean() if len(defined) else NAN, clause=clause)
+        cohen, alpha = arrays["cohen"], arrays["alpha"]
+        with_majority = figure(cohen.observed[a], cohen.reason[a])
+        kappa_with_majority = figure(cohen.coefficient[a], cohen.reason[a])
+        without = figure(alpha.coefficient[a], alpha.reason[a])
+        change = without
+        if not without.reason:
+            clause = "alpha of all annotators is undefined"
+            moved = alpha.coefficient[a] - arrays["whole"]
+            change = figure(moved, clause=clause)
+        sensitivity = _sensitivity(len(panel.annotators), a, arrays)
+    return Annotator(
+        name=panel.annotators[a],
+        kind=panel.kinds[a],
+        passes=len(rows),
+        judgements=int(asked.sum()),
+        nulls=int((asked & (ratings < 0)).sum()),
+        ties=int(cells.ties[a]),
+        shares=tuple(float(n) for n in given / given.sum())
+        if given.sum()
+        else (NAN,) * K,
+        kappa=kappa,
+        with_majority=with_majority,
+        kappa_with_majority=kappa_with_majority,
+        alpha_without=without,
+        alpha_change=change,
+        sensitivity=sensitivity,
+    )
+
+
+def _sensitivity(raters: int, a: int, arrays: Any) -> tuple[Figure, ...]:
+    if raters < 3:
+        return (absent("two annotators cannot tell which of them errs"),) * K
+    few = "fewer than {} of his cells are estimated to be {:+d}"
+    return tuple(
+        Figure(float(arrays["confusion"][a, k, k]))
+        if arrays["expected"][a, k] >= MIN_CELLS
+        else absent(few.format(MIN_CELLS, label).replace("+0", "0"))
+        for k, label in enumerate(LABELS)
+    )
+
+
+@jax.jit
+def _among_others(
+    ratings: jax.Array, where: jax.Array, counts: jax.Array
+) -> dict[str, Any]:
+    by = functools.partial(scoring.chance_corrected, unit_weights=counts)
+
+    def one(r: jax.Array) -> tuple[Any, Any]:
+        others = where & (jnp.arange(len(where)) != r)[:, None]
+        vote = aggregation.majority_vote(ratings, K, where=others)
+        both = jnp.stack([ratings[r], vote.labels])
+        present = jnp.stack([where[r], vote.labels >= 0])
+        cohen = by(both, K, kind="cohen", where=present)
+        return cohen, by(ratings, K, where=others)
+
+    # One rater after the other: memory does not grow with their number.
+    cohen, alpha = jax.lax.map(one, jnp.arange(len(where)))
+    fit = scoring.dawid_skene(ratings, K, where=where, unit_weights=counts)
+    weighted = jnp.where(jnp.isnan(fit.probs), 0.0, fit.probs) * counts[:, None]
+    return {
+        "cohen": cohen,
+        "alpha": alpha,
+        "whole": by(ratings, K, where=where).coefficient,
+        "confusion": fit.confusion,
+        "expected": where.astype(counts.dtype) @ weighted,
+    }
+
+
+def pair_figures(
+    pairs: np.ndarray, shared: np.ndarray
+) -> tuple[tuple[Figure, ...], ...]:
+    """Cohen's kappas `[R, R]` as figures with reasons."""
+
+    def one(g: int, h: int) -> Figure:
+        if g == h:
+            return absent("an annotator and himself")
+        clause = "the two use one label only on the cells that both rated"
+        return figure(
+            pairs[g, h], clause=clause if shared[g, h] else "no cell that both rated"
+        )
+
+    size = range(len(pairs))
+    return tuple(tuple(one(g, h) for h in size) for g in size)
+
+
+def consistency(panel: Panel, cells: Cells) -> tuple[Consistency, ...]:
+    """The self-consistency of every annotator with two passes or more."""
+    found = []
+    for a in range(len(panel.annotators)):
+        rows = panel.rows_of(a)
+        if len(rows) < 2:
+            continue
+        asked_n = panel.asked[rows].any((0, 2))
+        arrays = jax.device_get(_with_himself(padded_passes(panel, a), asked_n))
+        found.append(
+            _consistency(panel, a, arrays, int(asked_n.sum()), int(cells.ties[a]))
+        )
+    return tuple(found)
+
+
+def _consistency(
+    panel: Panel, a: int, arrays: Any, items: int, ties: int
+) -> Consistency:
+    summary, jaccard_n = arrays["summary"], arrays["jaccard"]
+    rows = panel.rows_of(a)
+    nothing = "no text has two comparable passes"
+    equal_n = arrays["vector"][~np.isnan(arrays["vector"])]
+
+    def of_value(v: int, name: str) -> ValueConsistency:
+        cell = lambda x: figure(x[v], summary.reason[v])
+        return ValueConsistency(
+            name,
+            observed=cell(summary.observed),
+            chance=cell(summary.expected),
+            base_rate=cell(summary.base_rate),
+            alpha=cell(summary.alpha),
+            ac1=cell(summary.ac1),
+        )
+
+    return Consistency(
+        name=panel.annotators[a],
+        kind=panel.kinds[a],
+        passes=len(rows),
+        items=items,
+        values=tuple(of_value(v, name) for v, name in enumerate(panel.values)),
+        jaccard=figure(summary.jaccard, clause=nothing),
+        jaccard_by_chance=figure(
+            summary.jaccard_by_chance, clause="there is no second text to compare with"
+        ),
+        equal_vectors=figure(
+            (equal_n >= 1.0).mean() if len(equal_n) else NAN, clause=nothing
+        ),
+        cells=int((panel.ratings[rows] >= 0).any(0).sum()),
+        ties=ties,
+        below=tuple(
+            (threshold, int(count))
+            for threshold, count in zip(THRESHOLDS, arrays["below"], strict=True)
+        ),
+        too_few=items - int((~np.isnan(jaccard_n)).sum()),
+    )
+
+
+@jax.jit
+def _with_himself(passes: jax.Array, asked: jax.Array) -> dict[str, Any]:
+    ratings, where = passes.astype(jnp.int32), passes >= 0
+    jaccard_n = scoring.pass_consistency(ratings, where=where)
+    return {
+        "summary": scoring.consistency_summary(ratings, where=where),
+        "jaccard": jaccard_n,
+        "vector": scoring.pass_consistency(ratings, kind="vector", where=where),
+        "below": jnp.stack(
+            [
+                scoring.needs_review(jaccard_n, threshold=threshold, where=asked).sum()
+                for threshold in THRESHOLDS
+            ]
+        ),
+    }

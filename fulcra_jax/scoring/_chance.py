@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Observed and expected agreement: the two halves of every coefficient.
+
+Axes: R raters (G, H when two of them), N units, K and L categories.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fulcra_jax.scoring import _ratings, categories
+from fulcra_jax.scoring._ratings import Counted, divide, ratio
+from fulcra_jax.scoring.reasons import Reason
+
+Kind = Literal[
+    "cohen", "conger", "scott", "fleiss", "brennan_prediger", "gwet", "krippendorff"
+]
+Weights = categories.Weights | np.ndarray | jax.Array
+
+EXACT = jax.lax.Precision.HIGHEST
+"""Counts above 2,048 would lose digits in an accelerator's default precision."""
+
+
+def weight_matrix(caller: str, weights: Weights, table: Counted) -> jax.Array:
+    """The `[K, K]` agreement weights in the work dtype."""
+    k = table.counts.shape[-1]
+    if isinstance(weights, str):
+        weights = categories.category_weights(weights, k)
+    if tuple(weights.shape) != (k, k):
+        raise ValueError(
+            f"{caller}: weights has shape {tuple(weights.shape)}; expected [{k}, {k}], "
+            f"as num_categories is {k}."
+        )
+    return jnp.asarray(weights, table.weight.dtype)
+
+
+def usable(caller: str, kind: Kind, table: Counted) -> Counted:
+    """The ratings a coefficient reads: for two raters only units that both rated."""
+    if kind not in ("cohen", "scott"):
+        return table
+    raters = table.onehot.shape[0]
+    if raters != 2:
+        raise ValueError(
+            f"{caller}: ratings has {raters} raters; expected 2. For more raters use "
+            "conger_kappa, light_kappa, fleiss_kappa or krippendorff_alpha."
+        )
+    both_n = table.total == 2.0
+    return table._replace(
+        onehot=jnp.where(both_n[None, :, None], table.onehot, 0.0),
+        counts=jnp.where(both_n[:, None], table.counts, 0.0),
+        total=jnp.where(both_n, table.total, 0.0),
+    )
+
+
+def agreeing_share(table: Counted, weights_kk: jax.Array) -> jax.Array:
+    """`[N]` the share of agreeing pairs of a unit's ratings; 0 without a pair."""
+    alike_nk = jnp.matmul(table.counts, weights_kk, precision=EXACT) - 1.0
+    pairs_n = table.total * (table.total - 1.0)
+    return divide(
+        (table.counts * alike_nk).sum(-1), jnp.where(table.paired, pairs_n, 0)
+    )
+
+
+def observed_agreement(table: Counted, weights_kk: jax.Array) -> jax.Array:
+    """p_a, NaN without a pair."""
+    weight_n = jnp.where(table.paired, table.weight, 0.0)
+    return ratio((weight_n * agreeing_share(table, weights_kk)).sum(), weight_n.sum())
+
+
+def unit_shares(table: Counted) -> jax.Array:
+    """`[N, K]` n_uk / r_u; 0 for a unit without ratings."""
+    return divide(table.counts, table.total[:, None])
+
+
+def category_shares(table: Counted) -> jax.Array:
+    """`[K]` pi: the mean of the units' shares, NaN without ratings."""
+    weight_n = jnp.where(table.rated, table.weight, 0.0)
+    total_k = jnp.matmul(weight_n, unit_shares(table), precision=EXACT)
+    return ratio(total_k, weight_n.sum())
+
+
+def rater_shares(table: Counted) -> tuple[jax.Array, jax.Array]:
+    """`[R, K]` every rater's category shares and `[R]` his number of ratings."""
+    count_rk = jnp.einsum("rnk,n->rk", table.onehot, table.weight, precision=EXACT)
+    count_r = count_rk.sum(-1)
+    return divide(count_rk, count_r[:, None]), count_r
+
+
+def expected_agreement(kind: Kind, table: Counted, weights_kk: jax.Array) -> jax.Array:
+    """p_e of a coefficient (that of alpha stands in `alpha`)."""
+    k = weights_kk.shape[0]
+    match kind:
+        case "brennan_prediger":
+            return weights_kk.sum() / k**2
+        case "gwet":
+            pi_k = category_shares(table)
+            spread = (pi_k * (1.0 - pi_k)).sum()
+            return weights_kk.sum() / (k * max(k - 1, 1)) * spread
+        case "fleiss" | "scott":
+            pi_k = category_shares(table)
+            return (weights_kk * jnp.outer(pi_k, pi_k)).sum()
+        case "conger" | "cohen":
+            share_rk, count_r = rater_shares(table)
+            sum_k = share_rk.sum(0)
+            # All pairs of raters less each rater with himself.
+            both_kl = jnp.outer(sum_k, sum_k) - share_rk.T @ share_rk
+            raters = (count_r > 0.0).sum().astype(sum_k.dtype)
+            return ratio((weights_kk * both_kl).sum(), raters * (raters - 1.0))
+        case _:
+            raise ValueError(f"_chance.expected_agreement: no case for {kind!r}.")
+
+
+def pairable(table: Counted) -> Counted:
+    """Only the units with two ratings: alpha reads no others."""
+    return table._replace(
+        onehot=jnp.where(table.paired[None, :, None], table.onehot, 0.0),
+        counts=jnp.where(table.paired[:, None], table.counts, 0.0),
+        total=jnp.where(table.paired, table.total, 0.0),
+    )
+
+
+def coincidences(table: Counted) -> jax.Array:
+    """`[K, K]` o_kl = sum_u n_uk (n_ul - [k = l]) / (r_u - 1) over r_u >= 2."""
+    weight_n = divide(jnp.where(table.paired, table.weight, 0.0), table.total - 1.0)
+    weighted_nk = table.counts * weight_n[:, None]
+    pairs_kk = jnp.matmul(weighted_nk.T, table.counts, precision=EXACT)
+    return pairs_kk - jnp.diag(weighted_nk.sum(0))
+
+
+def reason_of(table: Counted, read: Counted | None = None) -> jax.Array:
+    """`[]` int32 code of `Reason`: why nothing can be said of these ratings.
+
+    `read` is the part of the table that a coefficient reads; what is wrong with the
+    whole comes first, because it says more.
+    """
+    if read is not None:
+        whole = reason_of(table)
+        return jnp.where(whole == Reason.OK, reason_of(read), whole)
+    present_rn = (table.onehot.sum(-1) > 0.0) & (table.weight > 0.0)[None]
+    raters = present_rn.any(1).sum()
+    occurs_k = jnp.where(table.rated[:, None], table.counts, 0.0).sum(0) > 0.0
+    cases = (
+        (table.rated.sum() == 0, Reason.NO_RATINGS),
+        (raters < 2, Reason.ONE_RATER),
+        (table.paired.sum() == 0, Reason.NO_PAIRS),
+        (occurs_k.sum() < 2, Reason.ONE_CATEGORY),
+    )
+    return jnp.select(
+        [condition for condition, _ in cases],
+        [jnp.int32(reason) for _, reason in cases],
+        jnp.int32(Reason.OK),
+    )
+
+
+def corrected(observed: jax.Array, expected: jax.Array, table: Counted) -> jax.Array:
+    """(p_a - p_e) / (1 - p_e), NaN where the ratings are degenerate."""
+    coefficient = 1.0 - ratio(1.0 - observed, 1.0 - expected)
+    return jnp.where(reason_of(table) == Reason.OK, coefficient, jnp.nan)
+
+
+def pair_tables(table: Counted) -> jax.Array:
+    """`[R, R, K, K]` contingency tables of every two raters, on units both rated."""
+    r, n, k = table.onehot.shape
+    flat_nq = table.onehot.transpose(1, 0, 2).reshape(n, r * k)
+    weighted_nq = flat_nq * table.weight[:, None]
+    tables_qq = jnp.matmul(flat_nq.T, weighted_nq, precision=EXACT)
+    return tables_qq.reshape(r, k, r, k).transpose(0, 2, 1, 3)
+
+
+def kappa_of_tables(tables: jax.Array, weights_kk: jax.Array) -> jax.Array:
+    """`[R, R]` Cohen's kappa of contingency tables; NaN on the diagonal."""
+    total = tables.sum((-1, -2))
+    rows, columns = tables.sum(-1), tables.sum(-2)
+    disagree_kk = 1.0 - weights_kk
+    observed = jnp.einsum("ghkl,kl->gh", tables, disagree_kk, precision=EXACT)
+    expected = jnp.einsum("ghk,ghl,kl->gh", rows, columns, disagree_kk, precision=EXACT)
+    # A table with one category only has 0 expected disagreement.
+    off = 1.0 - jnp.eye(tables.shape[0], dtype=tables.dtype)
+    return 1.0 - ratio(observed * total * off, expected * off)
+
+
+def mean_of_defined(x: jax.Array) -> jax.Array:
+    """The mean of the entries that are not NaN; NaN without any."""
+    defined = ~jnp.isnan(x)
+    return ratio(jnp.where(defined, x, 0.0).sum(), defined.sum().astype(x.dtype))
+
+
+def coefficient(
+    caller: str,
+    kind: Kind,
+    ratings: jax.Array,
+    num_categories: int,
+    weights: Weights,
+    where: jax.Array | None,
+    unit_weights: jax.Array | None,
+) -> jax.Array:
+    """The coefficient of checked ratings, for the public functions."""
+    table = _ratings.counted(caller, ratings, num_categories, where, unit_weights)
+    table = usable(caller, kind, table)
+    weights_kk = weight_matrix(caller, weights, table)
+    observed = observed_agreement(table, weights_kk)
+    expected = expected_agreement(kind, table, weights_kk)
+    return corrected(observed, expected, table)
