@@ -128,6 +128,14 @@ def points(ratings, where, unit_weights, weights_wkk, *, raters, categories):
         )
         numbers = jax.vmap(lambda w, f=of_weights: f(weights=w))(weights_wkk)
         rows |= {f"{name}/{w}": numbers[i] for i, w in enumerate(WEIGHTS)}
+    first_two = {"where": where[:2], "unit_weights": unit_weights}
+    for i, weights in enumerate(WEIGHTS[:3]):
+        named = {"weights": weights_wkk[i], **first_two}
+        found = scoring.chance_corrected(
+            ratings[:2], categories, kind="cohen", ddof=0, **named
+        )
+        null = scoring.cohen_null_error(ratings[:2], categories, **named)
+        rows[f"cohen_errors/{weights}"] = jnp.stack([found.standard_error, null])
     for name, power in (("alpha", 1), ("alpha_of_squares", 2)):
         values = [k**power for k in range(1, categories + 1)]
         for level in LEVELS:
@@ -262,7 +270,11 @@ def test_points_equal_irrcac(name, x64):
 @pytest.mark.parametrize(("name", "x64"), RUNS)
 def test_points_equal_krippendorff_statsmodels_and_sklearn(name, x64):
     rows, totals = answers(points, *size_of(name), x64)[name]
-    expected = {key: their[0] for key, their in GOLDEN["libraries"][name].items()}
+    theirs = GOLDEN["libraries"][name]
+    expected = {key: their[0] for key, their in theirs.items()}
+    for weights in WEIGHTS[:3]:
+        # The standard error, and the one if kappa were 0.
+        expected[f"cohen_errors/{weights}"] = theirs[f"cohen/{weights}"][1:]
     if "randolph" in expected:  # Only for complete ratings.
         expected["bp/identity"] = expected.pop("randolph")
         expected["fleiss/identity"] = expected.pop("fleiss")

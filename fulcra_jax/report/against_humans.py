@@ -5,15 +5,20 @@ Axes: R raters, H of them human, N items, V values, P patterns, K labels.
 """
 
 import dataclasses
-import functools
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fulcra_jax import scoring
-from fulcra_jax.report.panel import Cells, Figure, K, Panel, absent, figure
+from fulcra_jax.report.panel import (
+    Cells,
+    Figure,
+    K,
+    Panel,
+    absent,
+    figure,
+    with_analytic,
+)
 from fulcra_jax.scoring import aggregation
 
 EPSILON = 0.2
@@ -78,12 +83,9 @@ def against_humans(
             for v in of_value
         ]
     )
-    vote = aggregation.majority_vote(
-        jnp.asarray(cells.pattern_ratings[human]),
-        K,
-        where=jnp.asarray(cells.pattern_where[human]),
+    majority_p, reason_p = jax.device_get(
+        _majority(cells.pattern_ratings[human], cells.pattern_where[human])
     )
-    majority_p, reason_p = np.asarray(vote.labels), np.asarray(vote.reason)
     own_prompts = len(set(panel.prompts)) == len(panel.items)
     among = pairs[np.triu(human[:, None] & human[None], 1)]
     tied_p = reason_p == aggregation.VoteReason.TIE
@@ -91,18 +93,13 @@ def against_humans(
     for a in np.flatnonzero(~human).tolist():
         both = np.stack([majority_p, cells.pattern_ratings[a]]).astype(np.int32)
         where = np.stack([majority_p >= 0, cells.pattern_where[a]])
-        kappa, interval = jax.device_get(_against(both, where, counts, level))
+        kappa = jax.device_get(_against(both, where, counts))
         entries = []
         for x, name in enumerate(values):
             one = figure(kappa.coefficient[x], kappa.reason[x])
             # Cells of one item or prompt hang together: no analytic interval then.
-            if x and own_prompts and not one.reason and kappa.standard_error[x] > 0.0:
-                one = dataclasses.replace(
-                    one,
-                    low=float(interval.low[x]),
-                    high=float(interval.high[x]),
-                    interval="analytic",
-                )
+            if x and own_prompts:
+                one = with_analytic(one, kappa, x, level)
             entries.append((name, one, _table(both, where, counts[x])))
         found.append(
             AgainstHumans(
@@ -122,15 +119,18 @@ def _mean(kappas: np.ndarray, clause: str) -> Figure:
     return figure(defined.mean() if len(defined) else np.nan, clause=clause)
 
 
-@functools.partial(jax.jit, static_argnames="level")
-def _against(
-    both: jax.Array, where: jax.Array, counts: jax.Array, level: float
-) -> tuple[Any, Any]:
+@jax.jit
+def _majority(ratings: jax.Array, where: jax.Array) -> tuple[jax.Array, jax.Array]:
+    vote = aggregation.majority_vote(ratings, K, where=where)
+    return vote.labels, vote.reason
+
+
+@jax.jit
+def _against(both: jax.Array, where: jax.Array, counts: jax.Array) -> scoring.Agreement:
     one = lambda counts_p: scoring.chance_corrected(
         both, K, kind="cohen", where=where, unit_weights=counts_p
     )
-    found = jax.vmap(one)(counts)
-    return found, scoring.agreement_interval(found, level=level)
+    return jax.lax.map(one, counts)
 
 
 def _table(

@@ -10,7 +10,7 @@ Axes: R raters, N items, V values, P patterns.
 import dataclasses
 from collections.abc import Callable
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from fulcra_jax import scoring
@@ -162,13 +162,7 @@ def _disputed(
     panel: Panel, cells: Cells, most: int
 ) -> tuple[tuple[Disputed, ...], int]:
     """The items with the largest mean disagreement, and how many have any."""
-    agree_p = np.asarray(
-        scoring.pair_agreement(
-            jnp.asarray(cells.pattern_ratings),
-            K,
-            where=jnp.asarray(cells.pattern_where),
-        )
-    )
+    agree_p = np.asarray(_pair_agreement(cells.pattern_ratings, cells.pattern_where))
     apart_nv = (1.0 - agree_p)[cells.pattern_of_cell]
     known = ~np.isnan(apart_nv)
     apart_nv = np.where(known, apart_nv, 0.0)
@@ -194,3 +188,8 @@ def _disputed(
         )
         for n in order[:most].tolist()
     ), len(order)
+
+
+@jax.jit
+def _pair_agreement(ratings: jax.Array, where: jax.Array) -> jax.Array:
+    return scoring.pair_agreement(ratings, K, where=where)

@@ -23,6 +23,7 @@ from fulcra_jax.report.panel import (
     Panel,
     absent,
     figure,
+    with_analytic,
 )
 from fulcra_jax.scoring import AgreementTotals
 
@@ -80,15 +81,12 @@ def groups(
     counted = Counter(source for source in panel.sources if source)
     sources = sorted(name for name, _ in counted.most_common(MOST_SOURCES))
     of_item = np.array(
-        [
-            sources.index(s) if s in counted and s in sources else -1
-            for s in panel.sources
-        ]
+        [sources.index(s) if s in sources else -1 for s in panel.sources]
     )
     names = ["all cells", *panel.values, *sources]
     counts = _counts(panel, cells, of_item, len(sources))
     arrays = jax.device_get(
-        _coefficients(cells.pattern_ratings, cells.pattern_where, counts, level)
+        _coefficients(cells.pattern_ratings, cells.pattern_where, counts)
     )
     place: dict[str, int] = {}
     prompt = np.array([place.setdefault(p, len(place)) for p in panel.prompts])
@@ -102,10 +100,10 @@ def groups(
     upper = np.triu(np.ones((len(human), len(human)), bool), 1)
     humans = upper & human[:, None] & human[None]
     own_prompt = len(place) == len(panel.items)
+    # Cells of one item or prompt hang together: no analytic interval then.
+    single = [own_prompt and 0 < x <= len(panel.values) for x in range(len(names))]
     found = [
-        _group(
-            name, x, arrays, spread, humans, own_prompt and 0 < x <= len(panel.values)
-        )
+        _group(name, x, arrays, spread, humans, level if single[x] else None)
         for x, name in enumerate(names)
     ]
     return found, arrays["kappa"][0], len(counted) - len(sources)
@@ -126,25 +124,30 @@ def _counts(
     return np.stack(rows)
 
 
-@functools.partial(jax.jit, static_argnames="level")
+@jax.jit
 def _coefficients(
-    ratings: jax.Array, where: jax.Array, counts: jax.Array, level: float
+    ratings: jax.Array, where: jax.Array, counts: jax.Array
 ) -> dict[str, Any]:
-    """Point estimates and analytic intervals of every group, `[X, ...]`."""
+    """Point estimates of every group, `[X, ...]`."""
     mention = scoring.mention_view(ratings, where=where)
     polarity = scoring.polarity_view(ratings, where=where)
 
     def one(counts_p: jax.Array) -> dict[str, Any]:
         by = functools.partial(scoring.chance_corrected, unit_weights=counts_p)
-        gwet = by(ratings, K, kind="gwet", where=where)
+        fleiss = by(ratings, K, kind="fleiss", where=where)
+        alpha = by(ratings, K, where=where)
         onehot = (ratings[..., None] == jnp.arange(K)) & where[..., None]
+        # What is not returned is not compiled: of two records only these fields.
         return {
-            "fleiss": by(ratings, K, kind="fleiss", where=where),
-            "alpha": by(ratings, K, where=where),
-            "gwet": gwet,
-            "gwet_interval": scoring.agreement_interval(gwet, level=level),
-            "mention": by(mention.ratings, 2, where=mention.where),
-            "polarity": by(polarity.ratings, 2, where=polarity.where),
+            "observed": fleiss.observed,
+            "chance": fleiss.expected,
+            "cells": fleiss.units,
+            "alpha": alpha.coefficient,
+            "units": alpha.units,
+            "reason": alpha.reason,
+            "gwet": by(ratings, K, kind="gwet", where=where),
+            "mention": _alpha_of(by(mention.ratings, 2, where=mention.where)),
+            "polarity": _alpha_of(by(polarity.ratings, 2, where=polarity.where)),
             "alpha_interval": scoring.krippendorff_alpha(
                 ratings, K, level="interval", where=where, unit_weights=counts_p
             ),
@@ -156,6 +159,13 @@ def _coefficients(
 
     # One group after the other: many raters have large tables of pairs.
     return jax.lax.map(one, counts)
+
+
+def _alpha_of(found: scoring.Agreement) -> tuple[jax.Array, jax.Array, jax.Array]:
+    return found.coefficient, found.reason, found.units
+
+
+_sum_by_cluster = jax.jit(scoring.sum_by_cluster, static_argnames="num_clusters")
 
 
 @jax.jit
@@ -170,18 +180,15 @@ def _cluster_sums(
     """The totals of every prompt and group, `[G, X, ...]`."""
     per_pattern = _per_pattern(cells.pattern_ratings, cells.pattern_where)
 
-    def of(x: jax.Array) -> jax.Array:
+    def of(x: jax.Array) -> np.ndarray:
         per_cell = np.asarray(x)[cells.pattern_of_cell]  # [N, V, ...]
         total = per_cell.sum(1, keepdims=True)
         mine = (of_item[:, None] == np.arange(sources)).astype(np.float32)
         mine = mine.reshape(*mine.shape, *(1,) * (per_cell.ndim - 2))
-        stacked = np.concatenate([total, per_cell, total * mine], 1)
-        return scoring.sum_by_cluster(
-            jnp.asarray(stacked), jnp.asarray(prompt), prompts
-        )
+        return np.concatenate([total, per_cell, total * mine], 1)
 
     kept = per_pattern._replace(tables=jnp.zeros(len(per_pattern.paired)))
-    sums = jax.tree.map(of, kept)
+    sums = _sum_by_cluster(jax.tree.map(of, kept), prompt, prompts)
     # A rater alone: Light's kappa is not resampled.
     tables = jnp.zeros((*sums.paired.shape, 1, 1, K, K))
     return sums._replace(tables=tables)
@@ -218,42 +225,41 @@ def _resampled(
 
 
 def _group(
-    name: str, x: int, arrays: Any, spread: Any, humans: np.ndarray, independent: bool
+    name: str,
+    x: int,
+    arrays: Any,
+    spread: Any,
+    humans: np.ndarray,
+    analytic: float | None,
 ) -> Group:
-    fleiss, alpha, gwet = (arrays[key] for key in ("fleiss", "alpha", "gwet"))
-    mention, polarity = arrays["mention"], arrays["polarity"]
-    reason = alpha.reason[x]
+    gwet, reason = arrays["gwet"], arrays["reason"][x]
+    mention, polarity = ([y[x] for y in arrays[key]] for key in ("mention", "polarity"))
     kappa_rr = arrays["kappa"][x]
     pairs = kappa_rr[np.triu(np.ones(kappa_rr.shape, bool), 1)]
     labels = [int(n) for n in np.rint(arrays["labels"][x])]
     ac1 = figure(gwet.coefficient[x], gwet.reason[x])
-    low, high = arrays["gwet_interval"]
-    if ac1.reason:
-        pass
-    elif independent and gwet.standard_error[x] > 0.0:
-        ac1 = dataclasses.replace(
-            ac1, low=float(low[x]), high=float(high[x]), interval="analytic"
-        )
-    else:
+    if analytic is not None:
+        ac1 = with_analytic(ac1, gwet, x, analytic)
+    elif not ac1.reason:
         ac1 = _with_interval(ac1, spread and spread["ac1"], x)
     few_humans = "fewer than two humans" if not humans.any() else ""
     return Group(
         name=name,
-        cells=int(fleiss.units[x]),
-        units=int(alpha.units[x]),
+        cells=int(arrays["cells"][x]),
+        units=int(arrays["units"][x]),
         labels=(labels[0], labels[1], labels[2]),
         base_rate=figure(1.0 - labels[1] / sum(labels) if sum(labels) else NAN, reason),
-        observed=figure(fleiss.observed[x], reason),
-        chance=figure(fleiss.expected[x], reason),
+        observed=figure(arrays["observed"][x], reason),
+        chance=figure(arrays["chance"][x], reason),
         alpha=_with_interval(
-            figure(alpha.coefficient[x], reason), spread and spread["alpha"], x
+            figure(arrays["alpha"][x], reason), spread and spread["alpha"], x
         ),
         alpha_interval=figure(arrays["alpha_interval"][x], reason),
         ac1=ac1,
         light=_mean(pairs, reason),
-        mention=figure(mention.coefficient[x], mention.reason[x]),
-        polarity=figure(polarity.coefficient[x], polarity.reason[x]),
-        polarity_units=int(polarity.units[x]),
+        mention=figure(mention[0], mention[1]),
+        polarity=figure(polarity[0], polarity[1]),
+        polarity_units=int(polarity[2]),
         human_kappa=absent(few_humans)
         if few_humans
         else _mean(kappa_rr[humans], reason),

@@ -4,19 +4,20 @@
 from collections.abc import Sequence
 
 from fulcra_jax.report.agreement import Report
+from fulcra_jax.report.agreement_cells import cell
 from fulcra_jax.report.agreement_groups import ACCEPTABLE, FEW, Group
-from fulcra_jax.report.panel import Figure
 from fulcra_jax.report.tables import number
 
 HOW_TO_READ = """\
 Most labels are 0, so raw agreement is high whatever the annotators are worth; alpha and
-the kappas take off what chance gives, AC1 does so more mildly for rare labels, and where
-the two differ widely the value is rare and little is known of it. Self-consistency finds
-where a model wavers, not where it errs. Correcting only the texts of low consistency
-repairs labels, but an estimate made from the result (a share of +1, an accuracy) is not
-to be trusted: in the simulation of `python -m experiments.review_simulation` its 95 %
-interval covers the truth far less often than 95 % of the time. Measure on a random audit
-sample whose sampling probabilities are recorded, and correct the other queue beside it.
+the kappas take off what chance gives. AC1 does so more mildly for rare labels: where it
+lies far above alpha, the value is rare and little is known of it. Self-consistency
+finds where a model wavers, not where it errs. Correcting only the texts of low
+consistency repairs labels, but an estimate made from the result (a share of +1, an
+accuracy) is not to be trusted: in the simulation of
+`python -m experiments.review_simulation` its 95 % interval covers the truth far less
+often than 95 % of the time. Measure on a random audit sample whose sampling
+probabilities are recorded, and keep the queue of texts to correct apart from it.
 """
 
 _CHANGE = 0.01  # of alpha, below which an annotator is not named
@@ -43,8 +44,8 @@ def summary(report: Report, rejects: Sequence[tuple[str, int]] = ()) -> list[str
         if not one.jaccard.reason:
             threshold, count = one.below[-1]
             lines.append(
-                f"{one.name} agrees with himself at a signed Jaccard of "
-                f"{_cell(one.jaccard)} (by chance {_cell(one.jaccard_by_chance)}); "
+                f"The passes of {one.name} agree at a signed Jaccard of "
+                f"{cell(one.jaccard)} (by chance {cell(one.jaccard_by_chance)}); "
                 f"{count} of {one.items} texts are below {threshold:g}."
             )
     if report.disputed_items:
@@ -61,8 +62,8 @@ def _agreement(report: Report, group: Group) -> list[str]:
     if group.alpha.reason:
         return [f"**Alpha is undefined: {group.alpha.reason}.**"]
     lines = [
-        f"**Alpha is {_cell(group.alpha)} over all cells. Raw agreement is "
-        f"{_cell(group.observed)}, but chance alone would give {_cell(group.chance)}; "
+        f"**Alpha is {cell(group.alpha)} over all cells. Raw agreement is "
+        f"{cell(group.observed)}, but chance alone would give {cell(group.chance)}; "
         f"an alpha of .8 would need {number(group.needed(0.8))}.**"
     ]
     few = [g.name for g in report.per_value if g.few]
@@ -75,7 +76,7 @@ def _agreement(report: Report, group: Group) -> list[str]:
     if len(known) > 1:
         worst = min(known, key=lambda g: g.alpha.value)
         lines.append(
-            f"The weakest value is {worst.name}: alpha {_cell(worst.alpha)}{_why(worst)}"
+            f"The weakest value is {worst.name}: alpha {cell(worst.alpha)}{_why(worst)}"
         )
     return lines
 
@@ -83,13 +84,13 @@ def _agreement(report: Report, group: Group) -> list[str]:
 def _why(group: Group) -> str:
     if group.alpha.value >= ACCEPTABLE or group.mention.reason or group.polarity.reason:
         return "."
-    if group.mention.value < group.polarity.value:
-        what = "whether it is there at all"
-    else:
-        what = "its sign"
+    apart = group.polarity.value - group.mention.value
+    what = "whether it is there at all and on its sign"
+    if abs(apart) > 0.1:
+        what = "whether it is there at all" if apart > 0.0 else "its sign"
     return (
-        f"; annotators disagree on {what} (alpha of mention {_cell(group.mention)}, of "
-        f"polarity {_cell(group.polarity)})."
+        f"; annotators disagree on {what} (alpha of mention {cell(group.mention)}, of "
+        f"polarity {cell(group.polarity)})."
     )
 
 
@@ -100,25 +101,17 @@ def _people(report: Report) -> list[str]:
         most = max(moved, key=lambda one: one.alpha_change.value)
         if most.alpha_change.value >= _CHANGE:
             lines.append(
-                f"Without {most.name} alpha would be {_cell(most.alpha_without)}: "
-                "look at what he does differently before anything else."
+                f"Without {most.name} alpha would be {cell(most.alpha_without)}: "
+                "look at what differs there before anything else."
             )
     for one in report.against_humans:
         if not one.kappa_with_humans.reason:
-            text = (
-                f"{one.name} has a mean kappa of {_cell(one.kappa_with_humans)} with "
-            )
+            text = f"{one.name} has a mean kappa of {cell(one.kappa_with_humans)} with "
             text += "each human"
             if not one.human_kappa.reason:
-                text += f", the humans {_cell(one.human_kappa)} with each other"
+                text += f", the humans {cell(one.human_kappa)} with each other"
             lines.append(text + ".")
     return lines
-
-
-def _cell(figure: Figure) -> str:
-    if figure.interval:
-        return number(figure.value, [figure.low, figure.high])
-    return number(figure.value)
 
 
 def _plural(count: int, noun: str) -> str:

@@ -1,50 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agreement report as Markdown, and its short version on a terminal."""
+"""The agreement report as Markdown."""
 
 from collections.abc import Iterable, Sequence
 
-import rich.console
-import rich.markup
-import rich.padding
-
-from fulcra_jax.report import tables
+from fulcra_jax.report.against_humans import EPSILON, AltTest
 from fulcra_jax.report.agreement import Report
-from fulcra_jax.report.agreement_groups import (
-    ACCEPTABLE,
-    FEW,
-    GOOD,
-    MOST_SOURCES,
-    Group,
+from fulcra_jax.report.agreement_cells import (
+    cell,
+    plain_number,
+    reading,
+    reasons,
+    safe,
+    safe_markdown,
 )
+from fulcra_jax.report.agreement_groups import ACCEPTABLE, FEW, GOOD, MOST_SOURCES
 from fulcra_jax.report.agreement_prose import HOW_TO_READ, summary
 from fulcra_jax.report.annotators import LABELS
-from fulcra_jax.report.panel import Figure
-from fulcra_jax.report.tables import Table, number
+from fulcra_jax.report.tables import number
 
 _SIGNED = ("-1", "0", "+1")
-
-
-def cell(figure: Figure) -> str:
-    """A figure with its interval; a dash where it is undefined."""
-    if figure.interval:
-        return number(figure.value, [figure.low, figure.high])
-    return number(figure.value)
-
-
-def reading(group: Group) -> str:
-    """What alpha and its interval allow to say."""
-    alpha = group.alpha
-    if group.few:
-        return "too few labels"
-    if alpha.reason:
-        return "-"
-    if not alpha.interval:
-        return "no interval"
-    if alpha.low >= GOOD:
-        return "good"
-    if alpha.low >= ACCEPTABLE:
-        return "tentative"
-    return "too low" if alpha.high < ACCEPTABLE else "open"
 
 
 def markdown(report: Report, rejects: Sequence[tuple[str, int]] = ()) -> str:
@@ -57,14 +31,14 @@ def markdown(report: Report, rejects: Sequence[tuple[str, int]] = ()) -> str:
     Returns:
       Markdown with tables; pictures are named as `agreement_figures` writes them.
     """
-    parts = [f"# Agreement of annotators: {_safe(report.file)}\n"]
-    parts += [_list(map(_safe, summary(report, rejects)))]
+    parts = [f"# Agreement of annotators: {safe(report.file)}\n"]
+    parts += [_list(map(safe, summary(report, rejects)))]
     parts += ["## 1. Data\n", *_data(report, rejects)]
     if report.pooled is None:
-        only = _safe(report.annotators[0].name)
+        only = safe(report.annotators[0].name)
         parts.append(
             f"Only one annotator ({only}) is in the file: there is nobody to agree "
-            "with. What follows is his self-consistency.\n"
+            "with. What follows is self-consistency.\n"
         )
     else:
         parts += ["## 2. Agreement per value\n", *_values(report)]
@@ -76,20 +50,6 @@ def markdown(report: Report, rejects: Sequence[tuple[str, int]] = ()) -> str:
         parts += ["## 7. Most disputed items\n", *_disputed(report)]
     parts += ["## 8. How to read this\n", HOW_TO_READ]
     return "\n".join(parts)
-
-
-def show(report: Report, rejects: Sequence[tuple[str, int]] = ()) -> None:
-    """Prints the short version on a terminal of 80 characters or more."""
-    console = rich.console.Console()
-    for line in summary(report, rejects):
-        text = rich.markup.escape(line).replace("**", "")
-        console.print(rich.padding.Padding("- " + text, 0), highlight=False)
-    console.print()
-    if report.pooled is not None:
-        for table in (_short_values(report), _short_annotators(report)):
-            title, header, body = table
-            body = [[rich.markup.escape(text) for text in cells] for cells in body]
-            tables.show((title, header, body), console)
 
 
 def _data(report: Report, rejects: Sequence[tuple[str, int]]) -> list[str]:
@@ -106,10 +66,10 @@ def _data(report: Report, rejects: Sequence[tuple[str, int]]) -> list[str]:
     ]
     header = ["annotator", "kind", "passes", "judgements", "null share", "ties"]
     title = (
-        f"{report.items} items of {report.prompts} prompts, {len(report.values)} values "
-        f"({', '.join(report.values)}), {report.judgements} judgements"
+        f"{report.items} items of {report.prompts} prompts, {len(report.values)} "
+        f"values ({', '.join(report.values)}), {report.judgements} judgements"
     )
-    parts = [_markdown((title, header, body))]
+    parts = [safe_markdown((title, header, body))]
     if any(one.passes > 1 for one in report.annotators):
         parts.append(
             "The passes of one annotator are no independent answers: they are "
@@ -160,19 +120,19 @@ def _values(report: Report) -> list[str]:
     made = sorted({g.alpha.interval for g in groups if g.alpha.interval})
     ac1 = sorted({g.ac1.interval for g in groups if g.ac1.interval})
     title = (
-        f"units are cells with two ratings or more; intervals {options.level:.0%}: alpha "
-        f"{' or '.join(made) or 'none'} ({options.resamples} resamples of prompts), AC1 "
-        f"{' or '.join(ac1) or 'none'}"
+        f"units are cells with two ratings or more; intervals {options.level:.0%}: "
+        f"alpha {' or '.join(made) or 'none'} ({options.resamples} resamples of "
+        f"prompts), AC1 {' or '.join(ac1) or 'none'}"
     )
-    parts = [*_warnings(report), _markdown((title, header, body))]
-    parts += _reasons(
+    parts = [*_warnings(report), safe_markdown((title, header, body))]
+    parts += reasons(
         (group.name, title, getattr(group, key))
         for group in groups
         for key, title in _COEFFICIENTS
     )
     lost = [g for g in groups if g.undefined_resamples > 0.05 * options.resamples]
     parts += [
-        f"- {_safe(g.name)}: alpha is undefined in {g.undefined_resamples} of "
+        f"- {safe(g.name)}: alpha is undefined in {g.undefined_resamples} of "
         f"{options.resamples} resamples; its interval holds for the others only.\n"
         for g in lost
         if g.alpha.interval
@@ -181,13 +141,13 @@ def _values(report: Report) -> list[str]:
         parts.append(
             f"Only {report.prompts} prompts: intervals that resample them are rough.\n"
         )
+    low, high = plain_number(ACCEPTABLE), plain_number(GOOD)
     parts.append(
-        f"Reading: good, the whole interval of alpha lies above {_plain(GOOD)}; "
-        f"tentative, above {_plain(ACCEPTABLE)}; too low, below {_plain(ACCEPTABLE)}; "
-        f"open, it holds {_plain(ACCEPTABLE)}. *Mention* asks whether the value is "
-        "there at all (0 against -1 and +1), *polarity* only for its sign among those "
-        "who see it: the lower one says what to work on in the guideline.\n\n"
-        "![Agreement per value](values.png)\n"
+        f"Reading: good, the whole interval of alpha lies above {high}; tentative, "
+        f"above {low}; too low, below {low}; open, it holds {low}. *Mention* asks "
+        "whether the value is there at all (0 against -1 and +1), *polarity* only for "
+        "its sign among those who see it: the lower one says what to work on in the "
+        "guideline.\n\n![Agreement per value](values.png)\n"
     )
     return parts
 
@@ -197,20 +157,19 @@ def _warnings(report: Report) -> list[str]:
     assert group is not None
     parts = []
     if not group.observed.reason:
-        share = group.chance.value / group.observed.value if group.observed.value else 0
         parts.append(
-            f"**Of the raw agreement of {cell(group.observed)}, chance alone would give "
-            f"{cell(group.chance)} ({share:.0%} of it): {group.base_rate.value:.0%} of "
-            "the labels are not 0. At these shares an alpha of "
-            f"{_plain(ACCEPTABLE)} takes a raw agreement of "
-            f"{number(group.needed(ACCEPTABLE))}, one of {_plain(GOOD)} takes "
+            f"**Of the raw agreement of {cell(group.observed)}, chance alone would "
+            f"give {cell(group.chance)}: {group.base_rate.value:.0%} of the labels are "
+            "not 0. At these shares an alpha of "
+            f"{plain_number(ACCEPTABLE)} takes a raw agreement of "
+            f"{number(group.needed(ACCEPTABLE))}, one of {plain_number(GOOD)} takes "
             f"{number(group.needed(GOOD))}.**\n"
         )
     few = [g.name for g in report.per_value if g.few]
     if few:
         parts.append(
             f"**Fewer than {FEW} labels are not 0, too few to say anything: "
-            f"{_safe(', '.join(few))}.**\n"
+            f"{safe(', '.join(few))}.**\n"
         )
     return parts
 
@@ -236,8 +195,8 @@ def _annotators(report: Report) -> list[str]:
         ]
         for one in report.annotators
     ]
-    parts = [_markdown(("over all cells", header, body))]
-    parts += _reasons(
+    parts = [safe_markdown(("over all cells", header, body))]
+    parts += reasons(
         (one.name, title, figure)
         for one in report.annotators
         for title, figure in (
@@ -265,8 +224,8 @@ def _annotators(report: Report) -> list[str]:
         for g, name in enumerate(names)
     ]
     title = "Cohen's kappa of pairs over all cells (cells that both rated)"
-    parts.append(_markdown((title, ["", *names], body)))
-    parts += _reasons(
+    parts.append(safe_markdown((title, ["", *names], body)))
+    parts += reasons(
         (f"{names[g]} and {names[h]}", "kappa", report.pairs[g][h])
         for g in range(len(names))
         for h in range(g)
@@ -291,8 +250,8 @@ def _sources(report: Report) -> list[str]:
         ]
         for group in report.per_source
     ]
-    parts = [_markdown(("over all values", header, body))]
-    parts += _reasons((g.name, "alpha", g.alpha) for g in report.per_source)
+    parts = [safe_markdown(("over all values", header, body))]
+    parts += reasons((g.name, "alpha", g.alpha) for g in report.per_source)
     if report.left_out_sources:
         parts.append(
             f"Only the {MOST_SOURCES} sources with the most items are shown; "
@@ -308,9 +267,9 @@ def _consistency(report: Report) -> list[str]:
     titles = ("observed", "by chance", "not 0", "alpha", "AC1")
     keys = ("observed", "chance", "base_rate", "alpha", "ac1")
     for one in report.consistency:
-        parts.append(f"### {_safe(one.name)}\n")
+        parts.append(f"### {safe(one.name)}\n")
         below = "; ".join(
-            f"{count} of {one.items} below {_plain(threshold)}"
+            f"{count} of {one.items} below {plain_number(threshold)}"
             for threshold, count in one.below
         )
         few = f" ({one.too_few} of them for too few passes)" if one.too_few else ""
@@ -326,8 +285,8 @@ def _consistency(report: Report) -> list[str]:
             [value.name, *(cell(getattr(value, key)) for key in keys)]
             for value in one.values
         ]
-        parts.append(_markdown(("pairs of passes", ["value", *titles], body)))
-        parts += _reasons(
+        parts.append(safe_markdown(("pairs of passes", ["value", *titles], body)))
+        parts += reasons(
             (value.name, title, getattr(value, key))
             for value in one.values
             for title, key in zip(titles, keys, strict=True)
@@ -344,7 +303,7 @@ def _against(report: Report) -> list[str]:
     parts = []
     human = {g.name: g.human_kappa for g in (*report.per_value, report.pooled) if g}
     for one in report.against_humans:
-        parts.append(f"### {_safe(one.name)}\n")
+        parts.append(f"### {safe(one.name)}\n")
         parts.append(
             f"Mean kappa with each human **{cell(one.kappa_with_humans)}**; of the "
             f"humans with each other {cell(one.human_kappa)}"
@@ -360,31 +319,31 @@ def _against(report: Report) -> list[str]:
             for name, kappa, counts in one.values
         ]
         title = "counts are cells, human majority -> LLM's majority"
-        parts.append(_markdown((title, header, body)))
-        parts += _reasons((name, "kappa", kappa) for name, kappa, _ in one.values)
+        parts.append(safe_markdown((title, header, body)))
+        parts += reasons((name, "kappa", kappa) for name, kappa, _ in one.values)
         parts += _alt_test(one.alt_test)
     return parts
 
 
-def _alt_test(test) -> list[str]:
+def _alt_test(test: AltTest) -> list[str]:
     if test.passes is None:
         reason = test.winning_rate.reason
         return [f"Alternative annotator test: not computed, {reason}.\n"]
     verdict = "passes" if test.passes else "does not pass"
     listed = "; ".join(
-        f"{_safe(h.name)} p = {cell(h.p_value)} ({h.cells} cells of {h.items} items"
+        f"{safe(h.name)} p = {cell(h.p_value)} ({h.cells} cells of {h.items} items"
         + (", beaten)" if h.beaten else ")")
         for h in test.humans
     )
     parts = [
-        f"Alternative annotator test over all cells, epsilon .2: **{verdict}**, winning "
-        f"rate {cell(test.winning_rate)}, advantage probability {cell(test.advantage)}. "
-        f"Against each human: {listed}. The test takes cells for independent, which the "
-        "values of one item are not, and most cells are 0, on which everybody wins: "
-        "take it with the kappas above, not instead of them.\n"
+        f"Alternative annotator test over all cells, epsilon {plain_number(EPSILON)}: "
+        f"**{verdict}**, winning rate {cell(test.winning_rate)}, advantage probability "
+        f"{cell(test.advantage)}. Against each human: {listed}. The test takes cells "
+        "for independent, which the values of one item are not, and most cells are 0, "
+        "on which everybody wins: take it with the kappas above, not instead of them.\n"
     ]
     if test.conditions:
-        listed = "; ".join(map(_safe, test.conditions))
+        listed = "; ".join(map(safe, test.conditions))
         parts.append(f"**What the test advises is not met: {listed}.**\n")
     return parts
 
@@ -407,78 +366,12 @@ def _disputed(report: Report) -> list[str]:
     header = ["item", "disagreement", "value", "on the value"]
     header += [f"say {label}" for label in _SIGNED]
     title = (
-        f"the first {len(report.disputed)} of {report.disputed_items} disputed items, by "
-        "the mean over values of the share of disagreeing pairs (disputed.csv has the "
-        "same, one column per annotator)"
+        f"the first {len(report.disputed)} of {report.disputed_items} disputed items, "
+        "by the mean over values of the share of disagreeing pairs (disputed.csv has "
+        "the same, one column per annotator)"
     )
-    return [_markdown((title, header, body))]
-
-
-def _short_values(report: Report) -> Table:
-    assert report.pooled is not None
-    body = [
-        [
-            group.name,
-            str(group.units),
-            number(group.base_rate.value),
-            cell(group.observed),
-            cell(group.chance),
-            cell(group.alpha),
-            number(group.ac1.value),
-            reading(group),
-        ]
-        for group in (*report.per_value, report.pooled)
-    ]
-    header = "value", "units", "not 0", "obs.", "chance", "alpha", "AC1", "reading"
-    return "agreement per value", list(header), body
-
-
-def _short_annotators(report: Report) -> Table:
-    body = [
-        [
-            one.name,
-            one.kind,
-            number(1.0 - one.shares[1]),
-            cell(one.kappa),
-            cell(one.kappa_with_majority),
-            cell(one.alpha_without),
-            *map(cell, one.sensitivity),
-        ]
-        for one in report.annotators
-    ]
-    header = ["annotator", "kind", "not 0", "kappa", "w. others", "alpha w/o"]
-    return "annotators; P(says k if true)", header + [f"P {s}" for s in _SIGNED], body
-
-
-def _reasons(entries: Iterable[tuple[str, str, Figure]]) -> list[str]:
-    """Why figures are dashes: one line per reason."""
-    found: dict[str, dict[str, list[str]]] = {}
-    for name, title, figure in entries:
-        if figure.reason:
-            found.setdefault(figure.reason, {}).setdefault(name, []).append(title)
-    lines = [
-        f"- undefined, because {reason}: "
-        + _safe("; ".join(f"{n} ({', '.join(t)})" for n, t in names.items()))
-        for reason, names in found.items()
-    ]
-    return ["\n".join(lines) + "\n"] if lines else []
-
-
-def _markdown(table: Table) -> str:
-    title, header, body = table
-    safe = lambda cells: [_safe(text) for text in cells]
-    return tables.markdown((_safe(title), safe(header), [safe(row) for row in body]))
-
-
-def _safe(text: str) -> str:
-    """Names from a file must not break a table, nor become a tag."""
-    text = " ".join(text.split())
-    return text.replace("|", "\\|").replace("<", "&lt;")
+    return [safe_markdown((title, header, body))]
 
 
 def _list(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines) + "\n"
-
-
-def _plain(figure: float) -> str:
-    return f"{figure:g}".removeprefix("0")

@@ -120,14 +120,14 @@ def _annotator(panel: Panel, cells: Cells, a: int, arrays: Any) -> Annotator:
         defined = row[~np.isnan(row)]
         clause = "shares no cells of two labels with anybody"
         kappa = figure(defined.mean() if len(defined) else NAN, clause=clause)
-        cohen, alpha = arrays["cohen"], arrays["alpha"]
-        with_majority = figure(cohen.observed[a], cohen.reason[a])
-        kappa_with_majority = figure(cohen.coefficient[a], cohen.reason[a])
-        without = figure(alpha.coefficient[a], alpha.reason[a])
+        reason = arrays["reason"][a]
+        with_majority = figure(arrays["observed"][a], reason)
+        kappa_with_majority = figure(arrays["kappa"][a], reason)
+        without = figure(arrays["alpha"][a], arrays["alpha_reason"][a])
         change = without
         if not without.reason:
             clause = "alpha of all annotators is undefined"
-            moved = alpha.coefficient[a] - arrays["whole"]
+            moved = arrays["alpha"][a] - arrays["whole"]
             change = figure(moved, clause=clause)
         sensitivity = _sensitivity(len(panel.annotators), a, arrays)
     return Annotator(
@@ -167,21 +167,27 @@ def _among_others(
 ) -> dict[str, Any]:
     by = functools.partial(scoring.chance_corrected, unit_weights=counts)
 
-    def one(r: jax.Array) -> tuple[Any, Any]:
+    def one(r: jax.Array) -> dict[str, jax.Array]:
         others = where & (jnp.arange(len(where)) != r)[:, None]
         vote = aggregation.majority_vote(ratings, K, where=others)
         both = jnp.stack([ratings[r], vote.labels])
         present = jnp.stack([where[r], vote.labels >= 0])
         cohen = by(both, K, kind="cohen", where=present)
-        return cohen, by(ratings, K, where=others)
+        alpha = by(ratings, K, where=others)
+        return {
+            "observed": cohen.observed,
+            "kappa": cohen.coefficient,
+            "reason": cohen.reason,
+            "alpha": alpha.coefficient,
+            "alpha_reason": alpha.reason,
+        }
 
     # One rater after the other: memory does not grow with their number.
-    cohen, alpha = jax.lax.map(one, jnp.arange(len(where)))
+    each = jax.lax.map(one, jnp.arange(len(where)))
     fit = scoring.dawid_skene(ratings, K, where=where, unit_weights=counts)
     weighted = jnp.where(jnp.isnan(fit.probs), 0.0, fit.probs) * counts[:, None]
     return {
-        "cohen": cohen,
-        "alpha": alpha,
+        **each,
         "whole": by(ratings, K, where=where).coefficient,
         "confusion": fit.confusion,
         "expected": where.astype(counts.dtype) @ weighted,

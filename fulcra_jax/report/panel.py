@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fulcra_jax import scoring
-from fulcra_jax.scoring import aggregation
+from fulcra_jax.scoring import aggregation, patterns
 
 K = 3
 """Labels -1, 0, +1."""
@@ -93,6 +93,22 @@ def figure(value: Any, reason: Any = 0, clause: str = "is undefined here") -> Fi
     return Figure(NAN, reason=scoring.reason_text(code) if code else clause)
 
 
+def with_analytic(found: Figure, made: Any, x: int, level: float) -> Figure:
+    """The figure with the t interval of entry x of an `Agreement` of arrays."""
+    if found.reason or not made.standard_error[x] > 0.0:
+        return found
+    one = jax.tree.map(lambda entry: jnp.asarray(entry[x]), made)
+    low, high = jax.device_get(_t_interval(one, level))
+    return dataclasses.replace(
+        found, low=float(low), high=float(high), interval="analytic"
+    )
+
+
+_t_interval = jax.jit(
+    lambda one, level: scoring.agreement_interval(one, level=level), static_argnums=1
+)
+
+
 def absent(reason: str) -> Figure:
     """A figure that does not exist."""
     return Figure(NAN, reason=reason)
@@ -123,9 +139,10 @@ def cells_of(panel: Panel) -> Cells:
         collapsed.append(labels.astype(np.int8))
         ties.append(int(tied))
     ratings = np.stack(collapsed)
-    table = scoring.pattern_table(
-        jnp.asarray(ratings.reshape(len(ratings), -1), jnp.int32), K
-    )
+    flat = ratings.reshape(len(ratings), -1).astype(np.int32)
+    # Of many raters only the patterns that occur are tabulated, on the host.
+    few = (K + 1) ** len(ratings) <= patterns.FIXED
+    table = _all_patterns(flat) if few else scoring.pattern_table(jnp.asarray(flat), K)
     return Cells(
         ratings=ratings,
         ties=np.array(ties),
@@ -133,6 +150,9 @@ def cells_of(panel: Panel) -> Cells:
         pattern_where=np.asarray(table.where),
         pattern_of_cell=np.asarray(table.pattern_of_unit).reshape(ratings.shape[1:]),
     )
+
+
+_all_patterns = jax.jit(lambda flat: scoring.pattern_table(flat, K))
 
 
 @jax.jit

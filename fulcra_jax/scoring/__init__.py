@@ -1,6 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores of predictions and annotators: pure functions of arrays."""
 
+from fulcra_jax.scoring.aggregation import PseudoAnnotator as PseudoAnnotator
+from fulcra_jax.scoring.aggregation import Vote as Vote
+from fulcra_jax.scoring.aggregation import VoteReason as VoteReason
+from fulcra_jax.scoring.aggregation import Wawa as Wawa
+from fulcra_jax.scoring.aggregation import clamp as clamp
+from fulcra_jax.scoring.aggregation import collapse_passes as collapse_passes
+from fulcra_jax.scoring.aggregation import majority_vote as majority_vote
+from fulcra_jax.scoring.aggregation import wawa as wawa
 from fulcra_jax.scoring.agreement import brennan_prediger as brennan_prediger
 from fulcra_jax.scoring.agreement import gwet_ac1 as gwet_ac1
 from fulcra_jax.scoring.agreement import gwet_ac2 as gwet_ac2
@@ -36,11 +44,15 @@ from fulcra_jax.scoring.correlation import pearson as pearson
 from fulcra_jax.scoring.correlation import spearman as spearman
 from fulcra_jax.scoring.dawid_skene import DawidSkene as DawidSkene
 from fulcra_jax.scoring.dawid_skene import dawid_skene as dawid_skene
+from fulcra_jax.scoring.dawid_skene import dawid_skene_counts as dawid_skene_counts
+from fulcra_jax.scoring.dawid_skene import one_coin as one_coin
 from fulcra_jax.scoring.estimation import Estimate as Estimate
 from fulcra_jax.scoring.estimation import RiskCoverage as RiskCoverage
 from fulcra_jax.scoring.estimation import dsl_mean as dsl_mean
 from fulcra_jax.scoring.estimation import ppi_mean as ppi_mean
 from fulcra_jax.scoring.estimation import risk_coverage as risk_coverage
+from fulcra_jax.scoring.glad import Glad as Glad
+from fulcra_jax.scoring.glad import glad as glad
 from fulcra_jax.scoring.icc import Icc as Icc
 from fulcra_jax.scoring.icc import icc as icc
 from fulcra_jax.scoring.icc import icc_interval as icc_interval
@@ -57,6 +69,9 @@ from fulcra_jax.scoring.kappa import (
 from fulcra_jax.scoring.kappa import light_kappa as light_kappa
 from fulcra_jax.scoring.kappa import pairwise_kappa as pairwise_kappa
 from fulcra_jax.scoring.kappa import scott_pi as scott_pi
+from fulcra_jax.scoring.mace import Mace as Mace
+from fulcra_jax.scoring.mace import mace as mace
+from fulcra_jax.scoring.mace import mace_from as mace_from
 from fulcra_jax.scoring.patterns import PatternTable as PatternTable
 from fulcra_jax.scoring.patterns import pattern_table as pattern_table
 from fulcra_jax.scoring.patterns import ratings_of_counts as ratings_of_counts

@@ -9,21 +9,13 @@ entries with `where=False` are missing. Undefined is NaN, a missing label is -1.
 """
 
 import enum
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from fulcra_jax import _check
-from fulcra_jax.scoring import _ratings
-
-MARGIN = 1e-5
-"""Two shares or posteriors closer than this are tied: float32 cannot tell them apart,
-and what rounding decides is a coin flip."""
-
-FLOOR = 1e-10
-"""The least probability whose logarithm is taken, as in crowd-kit."""
+from fulcra_jax.scoring import _em, _ratings
 
 
 class VoteReason(enum.IntEnum):
@@ -87,9 +79,9 @@ def majority_vote(
       rater_weights: `[R]` float >= 0, the weight of a rater's vote; 1 if not given.
 
     Returns:
-      A `Vote`. Where the two largest shares differ by less than `MARGIN` (which is less
-      than one vote of 100,000) the label is -1 and the reason `TIE`; without votes the
-      label is -1, the reason `NO_RATINGS` and the shares are NaN.
+      A `Vote`. Where the two largest shares differ by less than 1e-5 (less than one
+      vote of 100,000) the label is -1 and the reason `TIE`; without votes the label is
+      -1, the reason `NO_RATINGS` and the shares are NaN.
 
     Raises:
       ValueError: if shapes disagree, ratings are not integer or K is below 1.
@@ -109,9 +101,9 @@ def majority_vote(
         where=(where, "R N"),
         rater_weights=(rater_weights, "R"),
     )
-    dtype = _work_dtype(rater_weights)
-    x_rkn = _answers(caller, ratings, num_categories, where, dtype)
-    return _vote(x_rkn, _weights(rater_weights, ratings.shape[0], dtype))
+    dtype = _em.work_dtype(rater_weights)
+    x_rkn = _em.answers(caller, ratings, num_categories, where, dtype)
+    return _vote(x_rkn, _em.weights(rater_weights, ratings.shape[0], dtype))
 
 
 def wawa(
@@ -156,14 +148,14 @@ def wawa(
         where=(where, "R N"),
         unit_weights=(unit_weights, "N"),
     )
-    dtype = _work_dtype(unit_weights)
-    x_rkn = _answers(caller, ratings, num_categories, where, dtype)
+    dtype = _em.work_dtype(unit_weights)
+    x_rkn = _em.answers(caller, ratings, num_categories, where, dtype)
     first = _vote(x_rkn, jnp.ones(ratings.shape[:1], dtype))
-    weight_n = _weights(unit_weights, ratings.shape[1], dtype)
+    weight_n = _em.weights(unit_weights, ratings.shape[1], dtype)
     weight_n = jnp.where(first.reason == VoteReason.OK, weight_n, 0.0)
-    majority_kn = _one_hot(first.labels, num_categories).astype(dtype)
-    agreed_r = _einsum("rkn,kn,n->r", x_rkn, majority_kn, weight_n)
-    judged_r = _einsum("rkn,n->r", x_rkn, weight_n)
+    majority_kn = _em.one_hot(first.labels, num_categories).astype(dtype)
+    agreed_r = _em.einsum("rkn,kn,n->r", x_rkn, majority_kn, weight_n)
+    judged_r = _em.einsum("rkn,n->r", x_rkn, weight_n)
     second = _vote(x_rkn, _ratings.divide(agreed_r, judged_r))
     return Wawa(*second, skill=_ratings.ratio(agreed_r, judged_r))
 
@@ -206,8 +198,8 @@ def collapse_passes(
     """
     caller = "aggregation.collapse_passes"
     _check.shapes(caller, ratings=(ratings, "P N"), where=(where, "P N"))
-    dtype = _work_dtype()
-    x_pkn = _answers(caller, ratings, num_categories, where, dtype)
+    dtype = _em.work_dtype()
+    x_pkn = _em.answers(caller, ratings, num_categories, where, dtype)
     vote = _vote(x_pkn, jnp.ones(ratings.shape[:1], dtype))
     return PseudoAnnotator(
         labels=vote.labels,
@@ -244,7 +236,7 @@ def clamp(probs: jax.Array, known: jax.Array) -> jax.Array:
     _ratings.integers(caller, "known", known)
     probs = jnp.asarray(probs)
     probs = probs.astype(jnp.promote_types(probs.dtype, jnp.float32))
-    known_kn = _one_hot(known, size["K"])
+    known_kn = _em.one_hot(known, size["K"])
     return jnp.where(known_kn.any(0)[:, None], known_kn.T.astype(probs.dtype), probs)
 
 
@@ -253,103 +245,11 @@ def clamp(probs: jax.Array, known: jax.Array) -> jax.Array:
 # a softmax runs along contiguous units.
 
 
-def _work_dtype(*floats: jax.Array | None) -> Any:
-    """At least float32; the default float if no argument is a float."""
-    given = [jnp.asarray(x).dtype for x in floats if x is not None]
-    given = [dtype for dtype in given if jnp.issubdtype(dtype, jnp.floating)]
-    if not given:
-        return jnp.zeros(()).dtype
-    return jnp.result_type(*given, jnp.float32)
-
-
-def _weights(weights: jax.Array | None, n: int, dtype: Any) -> jax.Array:
-    if weights is None:
-        return jnp.ones((n,), dtype)
-    return jnp.asarray(weights).astype(dtype)
-
-
-def _one_hot(ids_n: jax.Array, num_categories: int) -> jax.Array:
-    """`[K, N]` bool; a column of False where the id is outside `[0, K)`."""
-    return jnp.asarray(ids_n)[None, :] == jnp.arange(num_categories)[:, None]
-
-
-def _answers(
-    caller: str,
-    ratings: jax.Array,
-    num_categories: int,
-    where: jax.Array | None,
-    dtype: Any,
-) -> jax.Array:
-    """`[R, K, N]` one-hot ratings, 0 where missing."""
-    _ratings.categories(caller, num_categories)
-    _ratings.integers(caller, "ratings", ratings)
-    category_k = jnp.arange(num_categories)[None, :, None]
-    given_rkn = jnp.asarray(ratings)[:, None, :] == category_k
-    if where is not None:
-        given_rkn &= jnp.asarray(where, bool)[:, None, :]
-    return given_rkn.astype(dtype)
-
-
-def _einsum(subscripts: str, *arrays: jax.Array) -> jax.Array:
-    """Counts above 2,048 would lose digits in an accelerator's default precision."""
-    return jnp.einsum(subscripts, *arrays, precision=jax.lax.Precision.HIGHEST)
-
-
 def _vote(x_rkn: jax.Array, weight_r: jax.Array) -> Vote:
-    votes_nk = _einsum("rkn,r->nk", x_rkn, weight_r)
+    votes_nk = _em.einsum("rkn,r->nk", x_rkn, weight_r)
     shares_nk = _ratings.ratio(votes_nk, votes_nk.sum(-1, keepdims=True))
-    labels = _labels(shares_nk)
+    labels = _em.labels(shares_nk)
     tied = (labels < 0) & ~jnp.isnan(shares_nk[:, 0])
     reason = jnp.where(tied, VoteReason.TIE, VoteReason.OK)
     reason = jnp.where(jnp.isnan(shares_nk[:, 0]), VoteReason.NO_RATINGS, reason)
     return Vote(labels, shares_nk, reason.astype(jnp.int32))
-
-
-def _labels(probs_nk: jax.Array) -> jax.Array:
-    """The largest category; -1 in a NaN row and where the two largest are tied."""
-    near_nk = probs_nk > probs_nk.max(-1, keepdims=True) - MARGIN
-    return jnp.where(near_nk.sum(-1) == 1, probs_nk.argmax(-1), -1).astype(jnp.int32)
-
-
-def _log(probs: jax.Array) -> jax.Array:
-    return jnp.log(jnp.maximum(probs, FLOOR))
-
-
-def _posterior(logits_kn: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Softmax over the categories `[K, N]` and log of the normaliser `[N]`."""
-    peak_n = jax.lax.stop_gradient(logits_kn.max(0))
-    odds_kn = jnp.exp(logits_kn - peak_n[None, :])
-    sum_n = odds_kn.sum(0)
-    return odds_kn / sum_n[None, :], peak_n + jnp.log(sum_n)
-
-
-def _iterate(
-    step: Callable[[Any], tuple[Any, Any]],
-    state: Any,
-    num_iterations: int,
-    tolerance: float | jax.Array | None = None,
-) -> tuple[Any, Any, jax.Array]:
-    """Repeats `step` and stacks its traces, of which the first is the objective.
-
-    With a tolerance the state stays as it is after the first step that raised the
-    objective by less, and the traces repeat their last entry. A scan, unlike a while
-    loop, can be differentiated, and outside vmap the steps left out cost nothing.
-    """
-    if tolerance is None:
-        state, traces = jax.lax.scan(
-            lambda state, _: step(state), state, length=num_iterations
-        )
-        return state, traces, jnp.int32(num_iterations)
-
-    def body(carry: Any, _: None) -> tuple[Any, Any]:
-        last, trace, done, count = carry
-        new, new_trace = jax.lax.cond(done, lambda s: (s, trace), step, last)
-        count = jnp.where(done, count, count + 1)
-        done |= new_trace[0] - trace[0] < tolerance
-        return (new, new_trace, done, count), new_trace
-
-    shape = jax.eval_shape(step, state)[1]
-    trace = jax.tree.map(lambda x: jnp.full(x.shape, -jnp.inf, x.dtype), shape)
-    first = (state, trace, jnp.array(False), jnp.int32(0))
-    (state, _, _, count), traces = jax.lax.scan(body, first, length=num_iterations)
-    return state, traces, count

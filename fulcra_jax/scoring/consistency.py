@@ -7,11 +7,11 @@ signed values. The paper behind this project says "consistency above 80 %" and n
 what, so several measures stand here under names of their own.
 
 **The default is the signed Jaccard** (`pass_consistency`): the mean over pairs of
-passes of |A & B| / |A | B| for the sets of (value, sign) that the two passes name. Three
-labels in four are 0, so that the share of equal cells (`kind="cell"`) is 73 % for two
-passes that know nothing but the base rates, and "80 % consistent" is a kappa of 0.25;
-zeros that both leave out do not enter the Jaccard. Whatever is chosen, print it beside
-what chance gives and the base rate: `consistency_summary`.
+passes of |A & B| / |A | B| for the sets of (value, sign) that the two passes name.
+Three labels in four are 0, so that the share of equal cells (`kind="cell"`) is 73 % for
+two passes that know nothing but the base rates, and "80 % consistent" is a kappa of
+0.25; zeros that both leave out do not enter the Jaccard. Whatever is chosen, print it
+beside what chance gives and the base rate: `consistency_summary`.
 
 Axes: R passes, N texts, V values, K categories. Class ids are label + 1.
 """

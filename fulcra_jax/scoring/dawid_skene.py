@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fulcra_jax import _check
-from fulcra_jax.scoring import _ratings, aggregation
+from fulcra_jax.scoring import _em, _ratings
 
 
 class DawidSkene(NamedTuple):
@@ -103,7 +103,7 @@ def dawid_skene(
     """
     caller = "dawid_skene.dawid_skene"
     dtype = _checked(caller, ratings, where, unit_weights, clamped, pseudo_counts)
-    x_aln = aggregation._answers(caller, ratings, num_categories, where, dtype)
+    x_aln = _em.answers(caller, ratings, num_categories, where, dtype)
     return _fit_tables(
         x_aln, unit_weights, clamped, pseudo_counts, num_iterations, tolerance
     )
@@ -154,7 +154,7 @@ def dawid_skene_counts(
     )
     if clamped is not None:
         _ratings.integers(caller, "clamped", clamped)
-    dtype = aggregation._work_dtype(counts, unit_weights, _array(pseudo_counts))
+    dtype = _em.work_dtype(counts, unit_weights, _array(pseudo_counts))
     x_aln = jnp.moveaxis(jnp.asarray(counts).astype(dtype), 1, 2)
     return _fit_tables(
         x_aln, unit_weights, clamped, pseudo_counts, num_iterations, tolerance
@@ -207,15 +207,15 @@ def one_coin(
     caller = "dawid_skene.one_coin"
     dtype = _checked(caller, ratings, where, unit_weights, clamped, None)
     k = num_categories
-    x_akn = aggregation._answers(caller, ratings, k, where, dtype)
+    x_akn = _em.answers(caller, ratings, k, where, dtype)
     right, wrong = pseudo_counts if k > 1 else (pseudo_counts[0], 0.0)
     same_kk = np.eye(k, dtype=bool)[None]
 
     def maximise(t_kn: jax.Array, answered_a: jax.Array) -> _Estimate:
-        hits_a = aggregation._einsum("kn,akn->a", t_kn, x_akn)
+        hits_a = _em.einsum("kn,akn->a", t_kn, x_akn)
         skill_a = _ratings.divide(hits_a + right, answered_a + (right + wrong))
         error_a = 1.0 - skill_a
-        prior_a = right * aggregation._log(skill_a) + wrong * aggregation._log(error_a)
+        prior_a = right * _em.log(skill_a) + wrong * _em.log(error_a)
         confusion = jnp.where(
             same_kk, skill_a[:, None, None], error_a[:, None, None] / max(k - 1, 1)
         )
@@ -247,7 +247,7 @@ def _checked(
     )
     if clamped is not None:
         _ratings.integers(caller, "clamped", clamped)
-    return aggregation._work_dtype(unit_weights, _array(pseudo_counts))
+    return _em.work_dtype(unit_weights, _array(pseudo_counts))
 
 
 def _fit_tables(
@@ -265,7 +265,7 @@ def _fit_tables(
 
     def maximise(t_kn: jax.Array, answered_a: jax.Array) -> _Estimate:
         del answered_a
-        table_akl = aggregation._einsum("kn,aln->akl", t_kn, x_aln) + pseudo_akl
+        table_akl = _em.einsum("kn,aln->akl", t_kn, x_aln) + pseudo_akl
         confusion = _ratings.ratio(table_akl, table_akl.sum(-1, keepdims=True))
         prior_a = (pseudo_akl * _log_table(confusion)).sum((1, 2))
         return _Estimate(confusion, prior_a)
@@ -276,7 +276,7 @@ def _fit_tables(
 def _log_table(confusion: jax.Array) -> jax.Array:
     """A row without mass says nothing about the unit: uniform."""
     uniform = 1.0 / confusion.shape[-1]
-    return aggregation._log(jnp.where(jnp.isnan(confusion), uniform, confusion))
+    return _em.log(jnp.where(jnp.isnan(confusion), uniform, confusion))
 
 
 def _fit(
@@ -289,15 +289,15 @@ def _fit(
 ) -> DawidSkene:
     """EM of any model with a table of answer probabilities per rater."""
     _, k, n = x_aln.shape
-    weight_n = aggregation._weights(unit_weights, n, x_aln.dtype)
+    weight_n = _em.weights(unit_weights, n, x_aln.dtype)
     counts_kn = x_aln.sum(0)
     rated_n = counts_kn.sum(0) > 0.0
     weight_n = jnp.where(rated_n, weight_n, 0.0)
-    answered_a = aggregation._einsum("aln,n->a", x_aln, weight_n)
+    answered_a = _em.einsum("aln,n->a", x_aln, weight_n)
     total = weight_n.sum()
     known_kn = jnp.zeros((k, n), bool)
     if clamped is not None:
-        known_kn = aggregation._one_hot(clamped, k)
+        known_kn = _em.one_hot(clamped, k)
     # The categories that a known label rules out.
     excluded_kn = (known_kn.any(0) & (weight_n > 0.0))[None, :] & ~known_kn
 
@@ -308,14 +308,12 @@ def _fit(
     def iteration(t_kn: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         mass_k, fitted = estimate(t_kn)
         # A category without mass, which nobody answered, stays impossible.
-        log_p_k = aggregation._log(_ratings.divide(mass_k, total))
+        log_p_k = _em.log(_ratings.divide(mass_k, total))
         log_p_k = jnp.where((mass_k > 0.0) | (total == 0.0), log_p_k, -jnp.inf)
-        logits_kn = log_p_k[:, None] + aggregation._einsum(
+        logits_kn = log_p_k[:, None] + _em.einsum(
             "akl,aln->kn", _log_table(fitted.confusion), x_aln
         )
-        t_kn, log_n = aggregation._posterior(
-            jnp.where(excluded_kn, -jnp.inf, logits_kn)
-        )
+        t_kn, log_n = _em.posterior(jnp.where(excluded_kn, -jnp.inf, logits_kn))
         log_likelihood = jnp.vdot(weight_n, log_n, precision="highest")
         # A rater without ratings sits at the mode of the prior; it says nothing.
         log_prior = jnp.where(answered_a > 0.0, fitted.log_prior, 0.0).sum()
@@ -325,7 +323,7 @@ def _fit(
     start_kn = jnp.where(
         known_kn.any(0)[None, :], known_kn.astype(x_aln.dtype), start_kn
     )
-    t_kn, (objective, log_likelihood), iterations = aggregation._iterate(
+    t_kn, (objective, log_likelihood), iterations = _em.iterate(
         iteration,
         start_kn,
         num_iterations,
@@ -337,7 +335,7 @@ def _fit(
     probs = jnp.where(known_kn.any(0)[:, None], known_kn.T.astype(probs.dtype), probs)
     return DawidSkene(
         probs=probs,
-        labels=aggregation._labels(probs),
+        labels=_em.labels(probs),
         prevalence=_ratings.ratio(mass_k, total),
         confusion=jnp.where(answered_a[:, None, None] > 0.0, fitted.confusion, jnp.nan),
         objective=objective,

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fulcra_jax import _check
-from fulcra_jax.scoring import aggregation
+from fulcra_jax.scoring import _em
 
 STEPS = (1.0, 0.5, 0.125, 0.015625, 0.0)
 """Shares of the Newton step that are tried, longest first; 0 stays where it is."""
@@ -83,11 +83,11 @@ def glad(
         unit_weights=(unit_weights, "N"),
     )
     r, n = ratings.shape
-    dtype = aggregation._work_dtype(unit_weights)
-    x_akn = aggregation._answers(caller, ratings, num_categories, where, dtype)
+    dtype = _em.work_dtype(unit_weights)
+    x_akn = _em.answers(caller, ratings, num_categories, where, dtype)
     given_an = x_akn.sum(1)
     rated_n = given_an.sum(0) > 0.0
-    weight_n = aggregation._weights(unit_weights, n, dtype)
+    weight_n = _em.weights(unit_weights, n, dtype)
     weight_n = jnp.where(rated_n, weight_n, 0.0)
     log_wrong = float(np.log(max(num_categories - 1, 1)))
 
@@ -95,8 +95,8 @@ def glad(
         slope_an = _slope(alpha_a, beta_n)
         none_n = (given_an * (jax.nn.log_sigmoid(-slope_an) - log_wrong)).sum(0)
         # log sigmoid(s) - log sigmoid(-s) = s.
-        gain_kn = aggregation._einsum("akn,an->kn", x_akn, slope_an + log_wrong)
-        t_kn, log_n = aggregation._posterior(
+        gain_kn = _em.einsum("akn,an->kn", x_akn, slope_an + log_wrong)
+        t_kn, log_n = _em.posterior(
             gain_kn + (none_n - np.log(num_categories))[None, :]
         )
         prior = -0.5 * ((alpha_a - 1.0) ** 2).sum()
@@ -108,7 +108,7 @@ def glad(
     ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array]]:
         t_kn, alpha_a, beta_n = state
         # How probable it is that the rater was right, per answer.
-        right_an = aggregation._einsum("akn,kn->an", x_akn, t_kn)
+        right_an = _em.einsum("akn,kn->an", x_akn, t_kn)
         for _ in range(num_newton):
             alpha_a = _step_alpha(alpha_a, beta_n, right_an, given_an, weight_n)
             beta_n = _step_beta(alpha_a, beta_n, right_an, given_an)
@@ -117,15 +117,15 @@ def glad(
 
     alpha_a, beta_n = jnp.ones((r,), dtype), jnp.ones((n,), dtype)
     start = (e_step(alpha_a, beta_n)[0], alpha_a, beta_n)
-    (t_kn, alpha_a, beta_n), (objective,), _ = aggregation._iterate(
+    (t_kn, alpha_a, beta_n), (objective,), _ = _em.iterate(
         iteration, start, num_iterations
     )
     seen_n = rated_n & (weight_n.sum() > 0.0)
     probs = jnp.where(seen_n[:, None], t_kn.T, jnp.nan)
-    active_a = aggregation._einsum("an,n->a", given_an, weight_n) > 0.0
+    active_a = _em.einsum("an,n->a", given_an, weight_n) > 0.0
     return Glad(
         probs=probs,
-        labels=aggregation._labels(probs),
+        labels=_em.labels(probs),
         ability=jnp.where(active_a, alpha_a, jnp.nan),
         easiness=jnp.where(seen_n, beta_n, jnp.nan),
         objective=objective,
@@ -154,17 +154,15 @@ def _step_alpha(
     """One Newton step for every rater; the objective is concave in alpha."""
     scale_n = jnp.exp(beta_n)
     hit_an = jax.nn.sigmoid(_slope(alpha_a, beta_n))
-    slope_a = aggregation._einsum(
-        "an,n->a", right_an - given_an * hit_an, weight_n * scale_n
-    )
-    curve_a = aggregation._einsum(
+    slope_a = _em.einsum("an,n->a", right_an - given_an * hit_an, weight_n * scale_n)
+    curve_a = _em.einsum(
         "an,n->a", given_an * hit_an * (1.0 - hit_an), weight_n * scale_n**2
     )
     slope_a, curve_a = slope_a - (alpha_a - 1.0), curve_a + 1.0
 
     def gain(alpha_a: jax.Array) -> jax.Array:
         answers_an = _expected(_slope(alpha_a, beta_n), right_an, given_an)
-        data_a = aggregation._einsum("an,n->a", answers_an, weight_n)
+        data_a = _em.einsum("an,n->a", answers_an, weight_n)
         return data_a - 0.5 * (alpha_a - 1.0) ** 2
 
     return _climb(gain, alpha_a, slope_a, curve_a)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.scipy.special import digamma, gammaln
 
 from fulcra_jax import _check
-from fulcra_jax.scoring import _ratings, aggregation
+from fulcra_jax.scoring import _em, _ratings
 
 METHODS = ("vb", "em")
 
@@ -107,7 +107,7 @@ def mace(
     """
     _check.shapes("mace.mace", ratings=(ratings, "R N"))
     _ratings.categories("mace.mace", num_categories)
-    dtype = aggregation._work_dtype(unit_weights)
+    dtype = _em.work_dtype(unit_weights)
     r = ratings.shape[0]
 
     def run(key: jax.Array) -> Mace:
@@ -205,12 +205,12 @@ def mace_from(
             f"{caller}: spam has shape {spam.shape}, so K={size['K']}, but "
             f"num_categories is {num_categories}."
         )
-    dtype = aggregation._work_dtype(unit_weights, trust, spam)
-    x_akn = aggregation._answers(caller, ratings, num_categories, where, dtype)
+    dtype = _em.work_dtype(unit_weights, trust, spam)
+    x_akn = _em.answers(caller, ratings, num_categories, where, dtype)
     rated_n = x_akn.sum((0, 1)) > 0.0
-    weight_n = aggregation._weights(unit_weights, ratings.shape[1], dtype)
+    weight_n = _em.weights(unit_weights, ratings.shape[1], dtype)
     weight_n = jnp.where(rated_n, weight_n, 0.0)
-    given_ak = aggregation._einsum("akn,n->ak", x_akn, weight_n)
+    given_ak = _em.einsum("akn,n->ak", x_akn, weight_n)
     active_a = given_ak.sum(1) > 0.0
 
     def iteration(state: _State) -> tuple[_State, tuple[jax.Array]]:
@@ -228,14 +228,14 @@ def mace_from(
     trust_a, spam_ak = (jnp.asarray(x).astype(dtype) for x in (trust, spam))
     start = _Strategy(trust_a, 1.0 - trust_a, spam_ak)
     counts, t_kn, _ = _e_step(start, x_akn, weight_n, given_ak)
-    last, (objective,), _ = aggregation._iterate(
+    last, (objective,), _ = _em.iterate(
         iteration, _State(counts, t_kn, trust_a, spam_ak), num_iterations
     )
     seen_n = rated_n & (weight_n.sum() > 0.0)
     probs = jnp.where(seen_n[:, None], last.posterior.T, jnp.nan)
     return Mace(
         probs=probs,
-        labels=aggregation._labels(probs),
+        labels=_em.labels(probs),
         trust=jnp.where(active_a, last.trust, jnp.nan),
         spam=jnp.where(active_a[:, None], last.spam, jnp.nan),
         objective=objective,
@@ -252,11 +252,11 @@ def _e_step(
     same_kk = jnp.eye(k, dtype=guess_ak.dtype)
     answer_akl = guess_ak[:, None, :] + strategy.know[:, None, None] * same_kk[None]
     tiny = jnp.finfo(guess_ak.dtype).tiny
-    logits_kn = aggregation._einsum(
+    logits_kn = _em.einsum(
         "akl,aln->kn", jnp.log(jnp.maximum(answer_akl, tiny)), x_akn
     ) - jnp.log(jnp.asarray(k, guess_ak.dtype))
-    t_kn, log_n = aggregation._posterior(logits_kn)
-    right_ak = aggregation._einsum("akn,kn->ak", x_akn, t_kn * weight_n[None, :])
+    t_kn, log_n = _em.posterior(logits_kn)
+    right_ak = _em.einsum("akn,kn->ak", x_akn, t_kn * weight_n[None, :])
     know_a = strategy.know[:, None]
     know_ak = right_ak * _ratings.divide(know_a, know_a + guess_ak)
     log_likelihood = jnp.vdot(weight_n, log_n, precision="highest")
