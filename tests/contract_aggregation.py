@@ -90,3 +90,5 @@ STATIC: dict[str, dict[str, Any]] = {
     "mace.mace": {"num_categories": C, "num_restarts": 3, "num_iterations": 5},
     "mace.mace_from": {"num_categories": C, "num_iterations": 5, "method": "em"},
 }
+
+HOST: set[str] = set()

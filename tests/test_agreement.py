@@ -325,3 +325,17 @@ def test_a_view_keeps_what_is_missing():
     assert view.where.tolist() == where.tolist()
     view = scoring.polarity_view(jnp.array([[0, 1], [-1, 2]]))
     assert view.where.tolist() == [[True, False], [False, True]]
+
+
+@pytest.mark.parametrize("units", [1718, 100_000])
+def test_rare_labels_keep_their_digits_in_float32(units):
+    """0.23 % of the labels, as for hedonism: 1 - p_e is small, agreement close to 1."""
+    rng = np.random.default_rng(0)
+    truth = rng.random(units) < 0.0023
+    flip = rng.random((3, units)) < np.where(truth, 0.1, 0.0004)
+    ratings = np.where(flip, ~truth, truth).astype(np.int32) + 1
+    arguments = jnp.asarray(ratings), jnp.ones((3, units), bool)
+    single = everything(*arguments, jnp.ones(units))
+    with jax.enable_x64(True):
+        double = everything(*arguments, jnp.ones(units))
+    close(single, double, 1e-5)

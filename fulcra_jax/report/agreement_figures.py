@@ -2,6 +2,7 @@
 """Pictures of an agreement report, written to files."""
 
 import pathlib
+import warnings
 from typing import Any
 
 import matplotlib
@@ -75,7 +76,7 @@ def per_value(report: Report, path: str | pathlib.Path) -> None:
     right.set_xlabel(f"Krippendorff's alpha, {report.options.level:.0%} interval")
     right.set_title("Agreement beyond chance", fontsize=10)
     right.axhline(0.5, color=_GREY, linewidth=0.5)
-    right.legend(loc="upper left", fontsize=8)
+    right.legend(loc="best", fontsize=8)
     for axes in (left, right):
         axes.grid(axis="x", alpha=0.3)
     _write(figure, path)
@@ -118,5 +119,8 @@ def _short(name: str) -> str:
 
 def _write(figure: Any, path: str | pathlib.Path) -> None:
     # No date in the file, so that equal figures give equal files.
-    figure.savefig(path, dpi=130, metadata={"Software": None})
+    with warnings.catch_warnings():
+        # A name in a script that the font does not have is drawn as boxes.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(path, dpi=130, metadata={"Software": None})
     plt.close(figure)

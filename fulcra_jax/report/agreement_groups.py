@@ -136,7 +136,7 @@ def _coefficients(
         by = functools.partial(scoring.chance_corrected, unit_weights=counts_p)
         fleiss = by(ratings, K, kind="fleiss", where=where)
         alpha = by(ratings, K, where=where)
-        onehot = (ratings[..., None] == jnp.arange(K)) & where[..., None]
+        given = jax.nn.one_hot(jnp.where(where, ratings, -1), K, dtype=counts_p.dtype)
         # What is not returned is not compiled: of two records only these fields.
         return {
             "observed": fleiss.observed,
@@ -154,7 +154,7 @@ def _coefficients(
             "kappa": scoring.pairwise_kappa(
                 ratings, K, where=where, unit_weights=counts_p
             ),
-            "labels": jnp.einsum("rpk,p->k", onehot.astype(counts_p.dtype), counts_p),
+            "labels": jnp.einsum("rpk,p->k", given, counts_p),
         }
 
     # One group after the other: many raters have large tables of pairs.
@@ -198,29 +198,23 @@ def _cluster_sums(
 def _resampled(
     key: jax.Array, sums: AgreementTotals, resamples: int, level: float
 ) -> dict[str, Any]:
-    """Intervals of alpha and AC1 over prompts, `[X]`."""
+    """Intervals of alpha and AC1 over prompts, `[2, X]`."""
 
-    def statistic(total: AgreementTotals) -> dict[str, jax.Array]:
+    def statistic(total: AgreementTotals) -> jax.Array:
         found = jax.vmap(scoring.coefficients)(total)
-        return {"alpha": found.alpha_nominal, "ac1": found.ac1}
+        return jnp.stack([found.alpha_nominal, found.ac1])
 
     samples = scoring.cluster_bootstrap(key, sums, statistic, num_resamples=resamples)
     whole = jax.tree.map(lambda x: x.sum(0), sums)
-    estimate = statistic(whole)
     without = jax.lax.map(
         lambda one: statistic(jax.tree.map(jnp.subtract, whole, one)),
         sums,
         batch_size=4096,
     )
     return {
-        name: {
-            "bca": scoring.bca_interval(
-                samples[name], estimate[name], without[name], level=level
-            ),
-            "percentile": scoring.confidence_interval(samples[name], level=level),
-            "undefined": jnp.isnan(samples[name]).sum(0),
-        }
-        for name in samples
+        "bca": scoring.bca_interval(samples, statistic(whole), without, level=level),
+        "percentile": scoring.confidence_interval(samples, level=level),
+        "undefined": jnp.isnan(samples).sum(0),
     }
 
 
@@ -241,7 +235,7 @@ def _group(
     if analytic is not None:
         ac1 = with_analytic(ac1, gwet, x, analytic)
     elif not ac1.reason:
-        ac1 = _with_interval(ac1, spread and spread["ac1"], x)
+        ac1 = _with_interval(ac1, spread, (1, x))
     few_humans = "fewer than two humans" if not humans.any() else ""
     return Group(
         name=name,
@@ -251,9 +245,7 @@ def _group(
         base_rate=figure(1.0 - labels[1] / sum(labels) if sum(labels) else NAN, reason),
         observed=figure(arrays["observed"][x], reason),
         chance=figure(arrays["chance"][x], reason),
-        alpha=_with_interval(
-            figure(arrays["alpha"][x], reason), spread and spread["alpha"], x
-        ),
+        alpha=_with_interval(figure(arrays["alpha"][x], reason), spread, (0, x)),
         alpha_interval=figure(arrays["alpha_interval"][x], reason),
         ac1=ac1,
         light=_mean(pairs, reason),
@@ -263,7 +255,7 @@ def _group(
         human_kappa=absent(few_humans)
         if few_humans
         else _mean(kappa_rr[humans], reason),
-        undefined_resamples=int(spread["alpha"]["undefined"][x]) if spread else 0,
+        undefined_resamples=int(spread["undefined"][0, x]) if spread else 0,
         few=labels[0] + labels[2] < FEW,
     )
 
@@ -275,11 +267,11 @@ def _mean(kappas: np.ndarray, reason: Any) -> Figure:
     return figure(NAN, reason, "no two annotators share cells of two labels")
 
 
-def _with_interval(found: Figure, spread: Any, x: int) -> Figure:
+def _with_interval(found: Figure, spread: Any, place: tuple[int, int]) -> Figure:
     if found.reason or not spread:
         return found
     for name, title in (("bca", "bootstrap, BCa"), ("percentile", "bootstrap")):
-        low, high = (float(end[x]) for end in spread[name])
+        low, high = (float(end[place]) for end in spread[name])
         if np.isfinite([low, high]).all() and low < high:
             return dataclasses.replace(found, low=low, high=high, interval=title)
     return found

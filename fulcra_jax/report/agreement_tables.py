@@ -16,6 +16,7 @@ from fulcra_jax.report.agreement_cells import (
 from fulcra_jax.report.agreement_groups import ACCEPTABLE, FEW, GOOD, MOST_SOURCES
 from fulcra_jax.report.agreement_prose import HOW_TO_READ, summary
 from fulcra_jax.report.annotators import LABELS
+from fulcra_jax.report.panel import Figure
 from fulcra_jax.report.tables import number
 
 _SIGNED = ("-1", "0", "+1")
@@ -311,14 +312,17 @@ def _against(report: Report) -> list[str]:
             + f". {one.human_ties} cells have no human majority and do not count "
             "below.\n"
         )
-        header = ["value", "kappa with their majority", "humans among themselves"]
+        header = ["value", "kappa with their majority", "mean kappa of two humans"]
         header += [f"{h} -> {m}" for h in _SIGNED for m in _SIGNED]
         body = [
             [name, cell(kappa), cell(human[name])]
             + [str(n) for row in counts for n in row]
             for name, kappa, counts in one.values
         ]
-        title = "counts are cells, human majority -> LLM's majority"
+        title = (
+            "counts are cells, human majority -> LLM's majority (a majority is easier "
+            "to agree with than one human)"
+        )
         parts.append(safe_markdown((title, header, body)))
         parts += reasons((name, "kappa", kappa) for name, kappa, _ in one.values)
         parts += _alt_test(one.alt_test)
@@ -331,7 +335,7 @@ def _alt_test(test: AltTest) -> list[str]:
         return [f"Alternative annotator test: not computed, {reason}.\n"]
     verdict = "passes" if test.passes else "does not pass"
     listed = "; ".join(
-        f"{safe(h.name)} p = {cell(h.p_value)} ({h.cells} cells of {h.items} items"
+        f"{safe(h.name)} {_p(h.p_value)} ({h.cells} cells of {h.items} items"
         + (", beaten)" if h.beaten else ")")
         for h in test.humans
     )
@@ -346,6 +350,10 @@ def _alt_test(test: AltTest) -> list[str]:
         listed = "; ".join(map(safe, test.conditions))
         parts.append(f"**What the test advises is not met: {listed}.**\n")
     return parts
+
+
+def _p(figure: Figure) -> str:
+    return "p < .001" if figure.value < 0.001 else f"p = {cell(figure)}"
 
 
 def _disputed(report: Report) -> list[str]:

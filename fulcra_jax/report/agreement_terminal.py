@@ -19,7 +19,7 @@ def show(report: Report, rejects: Sequence[tuple[str, int]] = ()) -> None:
     """Prints the short version on a terminal of 80 characters or more."""
     console = rich.console.Console()
     for line in summary(report, rejects):
-        text = rich.markup.escape(line).replace("**", "")
+        text = rich.markup.escape(line.replace("**", ""))
         console.print("- " + text, highlight=False)
     console.print()
     if report.pooled is not None:

@@ -54,19 +54,26 @@ def usable(caller: str, kind: Kind, table: Counted) -> Counted:
     )
 
 
-def agreeing_share(table: Counted, weights_kk: jax.Array) -> jax.Array:
-    """`[N]` the share of agreeing pairs of a unit's ratings; 0 without a pair."""
-    alike_nk = jnp.matmul(table.counts, weights_kk, precision=EXACT) - 1.0
+def disagreement(weights_kk: jax.Array) -> jax.Array:
+    """`[K, K]` 1 - weights. Where one label is rare, agreement is close to 1 and so is
+    what chance gives; their distance to 1 has the digits, and all is computed from it.
+    """
+    return 1.0 - weights_kk
+
+
+def disagreeing_share(table: Counted, distance_kk: jax.Array) -> jax.Array:
+    """`[N]` the share of disagreeing pairs of a unit's ratings; 0 without a pair."""
+    unlike_nk = jnp.matmul(table.counts, distance_kk, precision=EXACT)
     pairs_n = table.total * (table.total - 1.0)
-    return divide(
-        (table.counts * alike_nk).sum(-1), jnp.where(table.paired, pairs_n, 0)
-    )
+    unlike_n = (table.counts * unlike_nk).sum(-1)
+    return divide(unlike_n, jnp.where(table.paired, pairs_n, 0.0))
 
 
-def observed_agreement(table: Counted, weights_kk: jax.Array) -> jax.Array:
-    """p_a, NaN without a pair."""
+def observed_disagreement(table: Counted, distance_kk: jax.Array) -> jax.Array:
+    """1 - p_a, NaN without a pair."""
     weight_n = jnp.where(table.paired, table.weight, 0.0)
-    return ratio((weight_n * agreeing_share(table, weights_kk)).sum(), weight_n.sum())
+    total = (weight_n * disagreeing_share(table, distance_kk)).sum()
+    return ratio(total, weight_n.sum())
 
 
 def unit_shares(table: Counted) -> jax.Array:
@@ -88,28 +95,31 @@ def rater_shares(table: Counted) -> tuple[jax.Array, jax.Array]:
     return divide(count_rk, count_r[:, None]), count_r
 
 
-def expected_agreement(kind: Kind, table: Counted, weights_kk: jax.Array) -> jax.Array:
-    """p_e of a coefficient (that of alpha stands in `alpha`)."""
+def expected_disagreement(
+    kind: Kind, table: Counted, weights_kk: jax.Array
+) -> jax.Array:
+    """1 - p_e of a coefficient (that of alpha stands in `alpha`)."""
     k = weights_kk.shape[0]
+    distance_kk = disagreement(weights_kk)
     match kind:
         case "brennan_prediger":
-            return weights_kk.sum() / k**2
+            return distance_kk.sum() / k**2
         case "gwet":
             pi_k = category_shares(table)
             spread = (pi_k * (1.0 - pi_k)).sum()
-            return weights_kk.sum() / (k * max(k - 1, 1)) * spread
+            return 1.0 - weights_kk.sum() / (k * max(k - 1, 1)) * spread
         case "fleiss" | "scott":
             pi_k = category_shares(table)
-            return (weights_kk * jnp.outer(pi_k, pi_k)).sum()
+            return (distance_kk * jnp.outer(pi_k, pi_k)).sum()
         case "conger" | "cohen":
             share_rk, count_r = rater_shares(table)
-            sum_k = share_rk.sum(0)
             # All pairs of raters less each rater with himself.
-            both_kl = jnp.outer(sum_k, sum_k) - share_rk.T @ share_rk
-            raters = (count_r > 0.0).sum().astype(sum_k.dtype)
-            return ratio((weights_kk * both_kl).sum(), raters * (raters - 1.0))
+            others_rk = share_rk.sum(0)[None] - share_rk
+            both_kl = jnp.matmul(share_rk.T, others_rk, precision=EXACT)
+            raters = (count_r > 0.0).sum().astype(share_rk.dtype)
+            return ratio((distance_kk * both_kl).sum(), raters * (raters - 1.0))
         case _:
-            raise ValueError(f"_chance.expected_agreement: no case for {kind!r}.")
+            raise ValueError(f"_chance.expected_disagreement: no case for {kind!r}.")
 
 
 def pairable(table: Counted) -> Counted:
@@ -155,8 +165,8 @@ def reason_of(table: Counted, read: Counted | None = None) -> jax.Array:
 
 
 def corrected(observed: jax.Array, expected: jax.Array, table: Counted) -> jax.Array:
-    """(p_a - p_e) / (1 - p_e), NaN where the ratings are degenerate."""
-    coefficient = 1.0 - ratio(1.0 - observed, 1.0 - expected)
+    """1 - observed / expected disagreement, NaN where the ratings are degenerate."""
+    coefficient = 1.0 - ratio(observed, expected)
     return jnp.where(reason_of(table) == Reason.OK, coefficient, jnp.nan)
 
 
@@ -173,7 +183,7 @@ def kappa_of_tables(tables: jax.Array, weights_kk: jax.Array) -> jax.Array:
     """`[R, R]` Cohen's kappa of contingency tables; NaN on the diagonal."""
     total = tables.sum((-1, -2))
     rows, columns = tables.sum(-1), tables.sum(-2)
-    disagree_kk = 1.0 - weights_kk
+    disagree_kk = disagreement(weights_kk)
     observed = jnp.einsum("ghkl,kl->gh", tables, disagree_kk, precision=EXACT)
     expected = jnp.einsum("ghk,ghl,kl->gh", rows, columns, disagree_kk, precision=EXACT)
     # A table with one category only has 0 expected disagreement.
@@ -200,6 +210,6 @@ def coefficient(
     table = _ratings.counted(caller, ratings, num_categories, where, unit_weights)
     table = usable(caller, kind, table)
     weights_kk = weight_matrix(caller, weights, table)
-    observed = observed_agreement(table, weights_kk)
-    expected = expected_agreement(kind, table, weights_kk)
+    observed = observed_disagreement(table, disagreement(weights_kk))
+    expected = expected_disagreement(kind, table, weights_kk)
     return corrected(observed, expected, table)

@@ -57,7 +57,8 @@ def percent_agreement(
     caller = "agreement.percent_agreement"
     table = _ratings.counted(caller, ratings, num_categories, where, unit_weights)
     weights_kk = _chance.weight_matrix(caller, weights, table)
-    return _chance.observed_agreement(table, weights_kk)
+    distance_kk = _chance.disagreement(weights_kk)
+    return 1.0 - _chance.observed_disagreement(table, distance_kk)
 
 
 def brennan_prediger(

@@ -82,9 +82,9 @@ def icc(
     >>> print(f"{icc(scores, form='1,1'):.2f} {icc(scores, form='3,k'):.2f}")
     0.17 0.91
     """
-    return icc_interval(
-        scores, form=form, where=where, unit_weights=unit_weights
-    ).coefficient
+    _check.known("icc.icc", "form", form, get_args(Form))
+    square = mean_squares(scores, where=where, unit_weights=unit_weights)
+    return _coefficient(square, scores.shape[0], form)
 
 
 def icc_interval(
@@ -134,14 +134,7 @@ def icc_interval(
     units = jnp.where(square.num_units > 1.0, square.num_units, jnp.nan)
     df1 = units - 1.0
     df2 = (df1 if model != "1" else units) * (raters - 1.0)
-    extra = jnp.zeros_like(rest)
-    if model == "2":
-        extra = ratio(square.raters - square.error, square.num_units)
-    # With b the between mean square in units of the other: one rating, or the mean.
-    below = square.units + extra
-    if single:
-        below = square.units + (raters - 1.0) * rest + raters * extra
-    coefficient = ratio(square.units - rest, below)
+    coefficient = _coefficient(square, raters, form)
     if model == "2":
         low, high = _interval_absolute(square, coefficient, raters, single, level)
     else:
@@ -216,6 +209,18 @@ def mean_squares(
         error=ratio(error, free_units * free_raters),
         num_units=units,
     )
+
+
+def _coefficient(square: MeanSquares, raters: int, form: Form) -> jax.Array:
+    model, single = form.split(",")[0], form.endswith("1")
+    rest = square.within if model == "1" else square.error
+    extra = jnp.zeros_like(rest)
+    if model == "2":
+        extra = ratio(square.raters - square.error, square.num_units)
+    below = square.units + extra
+    if single:
+        below = square.units + (raters - 1.0) * rest + raters * extra
+    return ratio(square.units - rest, below)
 
 
 def _interval_f(

@@ -313,6 +313,9 @@ def fleiss_kappa_by_category(
     split_nk = (
         table.counts * (table.total[:, None] - table.counts) / (r_n * (r_n - 1.0))
     )
-    observed_k = _ratings.ratio(weight_n @ split_nk, weight_n.sum())
+    split_k = jnp.matmul(weight_n, split_nk, precision=_chance.EXACT)
+    observed_k = _ratings.ratio(split_k, weight_n.sum())
     pi_k = _chance.category_shares(table)
-    return 1.0 - _ratings.ratio(observed_k, pi_k * (1.0 - pi_k))
+    # The sum of the others, not 1 - pi, which has no digits for a frequent category.
+    others_k = jnp.where(jnp.eye(num_categories, dtype=bool), 0.0, pi_k[None]).sum(1)
+    return 1.0 - _ratings.ratio(observed_k, pi_k * others_k)

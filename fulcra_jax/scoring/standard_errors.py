@@ -95,21 +95,26 @@ def chance_corrected(
         return found._replace(reason=reason)
     whole = table
     table = _chance.usable(caller, kind, table)
-    observed = _chance.observed_agreement(table, weights_kk)
-    expected = _chance.expected_agreement(kind, table, weights_kk)
+    distance_kk = _chance.disagreement(weights_kk)
+    observed = _chance.observed_disagreement(table, distance_kk)
+    expected = _chance.expected_disagreement(kind, table, weights_kk)
     coefficient = _chance.corrected(observed, expected, table)
     weight_n = jnp.where(table.rated, table.weight, 0.0)
     units = weight_n.sum()
     paired_n = table.paired.astype(weight_n.dtype)
     share_paired = divide((paired_n * weight_n).sum(), units)
-    agreeing_n = _chance.agreeing_share(table, weights_kk) - paired_n * expected
+    beyond_n = paired_n * expected - _chance.disagreeing_share(table, distance_kk)
     expected_n = _unit_expected(kind, table, weights_kk, expected)
-    linear_n = ratio(agreeing_n, share_paired * (1.0 - expected)) - 2.0 * ratio(
-        (1.0 - coefficient) * (expected_n - expected), 1.0 - expected
+    linear_n = ratio(beyond_n, share_paired * expected) + 2.0 * ratio(
+        (1.0 - coefficient) * (expected_n - expected), expected
     )
-    error = _error(linear_n, coefficient, weight_n, ddof)
     return Agreement(
-        coefficient, observed, expected, error, units, _chance.reason_of(whole, table)
+        coefficient=coefficient,
+        observed=1.0 - observed,
+        expected=1.0 - expected,
+        standard_error=_error(linear_n, coefficient, weight_n, ddof),
+        units=units,
+        reason=_chance.reason_of(whole, table),
     )
 
 
@@ -191,11 +196,15 @@ def cohen_null_error(
     weights_kk = _chance.weight_matrix(caller, weights, table)
     share_rk, count_r = _chance.rater_shares(table)
     product_kl = jnp.outer(share_rk[0], share_rk[1])
-    expected = (weights_kk * product_kl).sum()
-    mean_k, mean_l = weights_kk @ share_rk[1], share_rk[0] @ weights_kk
-    spread_kl = (weights_kk - (mean_k[:, None] + mean_l[None, :])) ** 2
-    variance = (product_kl * spread_kl).sum() - expected**2
-    error = _root(ratio(variance, count_r[0] * (1.0 - expected) ** 2))
+    distance_kk = _chance.disagreement(weights_kk)
+    expected = (distance_kk * product_kl).sum()
+    mean_k = _product(distance_kk, share_rk[1])
+    mean_l = _product(share_rk[0], distance_kk)
+    # A variance around the mean: the same for weights and distances, and not a
+    # difference of two numbers close to 1.
+    spread_kl = (distance_kk - (mean_k[:, None] + mean_l[None, :]) + expected) ** 2
+    variance = (product_kl * spread_kl).sum()
+    error = _root(ratio(variance, count_r[0] * expected**2))
     return jnp.where(_chance.reason_of(table) == Reason.OK, error, jnp.nan)
 
 
@@ -249,7 +258,7 @@ def fleiss_null_error(
 def _unit_expected(
     kind: Kind, table: Counted, weights_kk: jax.Array, expected: jax.Array
 ) -> jax.Array:
-    """`[N]` what each unit contributes to the expected agreement; mean p_e."""
+    """`[N]` what each unit adds to the expected disagreement; their mean is that."""
     k = weights_kk.shape[0]
     match kind:
         case "brennan_prediger":
@@ -257,16 +266,17 @@ def _unit_expected(
         case "gwet":
             pi_k = _chance.category_shares(table)
             scale = weights_kk.sum() / (k * max(k - 1, 1))
-            return scale * (_chance.unit_shares(table) @ (1.0 - pi_k))
+            return 1.0 - scale * _product(_chance.unit_shares(table), 1.0 - pi_k)
         case "fleiss" | "scott":
-            symmetric_kk = 0.5 * (weights_kk + weights_kk.T)
             pi_k = _chance.category_shares(table)
-            return _chance.unit_shares(table) @ (symmetric_kk @ pi_k)
+            return _product(
+                _chance.unit_shares(table), _product(_symmetric(weights_kk), pi_k)
+            )
         case _:
-            return _unit_expected_conger(table, weights_kk)
+            return _unit_expected_conger(table, _symmetric(weights_kk))
 
 
-def _unit_expected_conger(table: Counted, weights_kk: jax.Array) -> jax.Array:
+def _unit_expected_conger(table: Counted, distance_kk: jax.Array) -> jax.Array:
     """Through the share of each rater: how far a unit moves it from where it is."""
     share_rk, count_r = _chance.rater_shares(table)
     raters = (count_r > 0.0).sum().astype(share_rk.dtype)
@@ -275,46 +285,52 @@ def _unit_expected_conger(table: Counted, weights_kk: jax.Array) -> jax.Array:
     present_rn = table.onehot.sum(-1)
     moved_rnk = table.onehot - present_rn[..., None] * share_rk[:, None]
     moved_rnk = divide(units, count_r)[:, None, None] * moved_rnk + share_rk[:, None]
-    symmetric_kk = 0.5 * (weights_kk + weights_kk.T)
-    partner_rk = others_rk @ symmetric_kk
-    total_n = jnp.einsum("rnk,rk->n", moved_rnk, partner_rk)
+    partner_rk = _product(others_rk, distance_kk)
+    total_n = jnp.einsum("rnk,rk->n", moved_rnk, partner_rk, precision=_chance.EXACT)
     return ratio(total_n, raters * (raters - 1.0))
 
 
 def _alpha(table: Counted, weights_kk: jax.Array, ddof: int) -> Agreement:
+    """Gwet's form of alpha, in disagreements: see `_chance.disagreement`."""
+    distance_kk = _chance.disagreement(weights_kk)
     weight_n = jnp.where(table.paired, table.weight, 0.0)
     units = weight_n.sum()
     ratings = (weight_n * table.total).sum()
     mean_total = ratio(ratings, units)
-    margin_k = _chance.coincidences(table).sum(-1)
-    pi_k = divide(margin_k, ratings)
-    alike_nk = table.counts @ weights_kk - 1.0
-    agreeing_n = divide((table.counts * alike_nk).sum(-1), table.total - 1.0)
-    agreeing_n = ratio(agreeing_n, mean_total)
-    plain = ratio((weight_n * agreeing_n).sum(), units)
-    observed = plain + ratio(1.0 - plain, ratings)
-    expected = (weights_kk * jnp.outer(pi_k, pi_k)).sum()
+    pi_k = divide(_chance.coincidences(table).sum(-1), ratings)
+    unlike_n = (table.counts * _product(table.counts, distance_kk)).sum(-1)
+    unlike_n = ratio(divide(unlike_n, table.total - 1.0), mean_total)
+    plain = ratio((weight_n * unlike_n).sum(), units)
+    observed = plain * ratio(ratings - 1.0, ratings)
+    expected = (distance_kk * jnp.outer(pi_k, pi_k)).sum()
     # The coefficient before the correction for the finite number of ratings.
-    large = 1.0 - ratio(1.0 - plain, 1.0 - expected)
-    excess_n = ratio(table.total - mean_total, mean_total)
-    symmetric_kk = 0.5 * (weights_kk + weights_kk.T)
-    expected_n = ratio(table.counts @ (symmetric_kk @ pi_k), mean_total)
-    expected_n = expected_n - expected * excess_n
+    large = 1.0 - ratio(plain, expected)
+    size_n = ratio(table.total, mean_total)
+    expected_n = _product(table.counts, _product(_symmetric(weights_kk), pi_k))
+    expected_n = ratio(expected_n, mean_total)
     linear_n = ratio(
-        agreeing_n
-        - observed * excess_n
-        - expected
-        - 2.0 * (1.0 - large) * (expected_n - expected),
-        1.0 - expected,
+        expected
+        - unlike_n
+        + observed * (size_n - 1.0)
+        + 2.0 * (1.0 - large) * (expected_n - expected * size_n),
+        expected,
     )
     return Agreement(
         coefficient=_chance.corrected(observed, expected, table),
-        observed=observed,
-        expected=expected,
+        observed=1.0 - observed,
+        expected=1.0 - expected,
         standard_error=_error(linear_n, large, weight_n, ddof),
         units=units,
         reason=_chance.reason_of(table),
     )
+
+
+def _symmetric(weights_kk: jax.Array) -> jax.Array:
+    return _chance.disagreement(0.5 * (weights_kk + weights_kk.T))
+
+
+def _product(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.matmul(a, b, precision=_chance.EXACT)
 
 
 def _error(

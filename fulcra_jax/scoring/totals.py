@@ -23,8 +23,8 @@ class AgreementTotals(NamedTuple):
 
     paired: jax.Array
     """`[]` units with two ratings or more."""
-    agreeing: jax.Array
-    """`[]` the sum of their shares of agreeing pairs of raters."""
+    disagreeing: jax.Array
+    """`[]` the sum of their shares of disagreeing pairs of raters."""
     shares: jax.Array
     """`[K]` the sum of the units' category shares, over units with a rating."""
     coincidence: jax.Array
@@ -71,17 +71,17 @@ def agreement_totals(
       The formulas in `agreement`, `kappa` and `alpha`.
 
     >>> totals = agreement_totals(jnp.array([[0, 1, 2, 2], [0, 1, 2, 1]]), 3)
-    >>> print(totals.paired, totals.agreeing, totals.shares)
-    4.0 3.0 [1.  1.5 1.5]
+    >>> print(totals.paired, totals.disagreeing, totals.shares)
+    4.0 1.0 [1.  1.5 1.5]
     """
     caller = "totals.agreement_totals"
     table = _ratings.counted(caller, ratings, num_categories, where, unit_weights)
     paired_n = jnp.where(table.paired, table.weight, 0.0)
     rated_n = jnp.where(table.rated, table.weight, 0.0)
-    identity_kk = jnp.eye(num_categories, dtype=table.weight.dtype)
+    distance_kk = 1.0 - jnp.eye(num_categories, dtype=table.weight.dtype)
     return AgreementTotals(
         paired=paired_n.sum(),
-        agreeing=(paired_n * _chance.agreeing_share(table, identity_kk)).sum(),
+        disagreeing=(paired_n * _chance.disagreeing_share(table, distance_kk)).sum(),
         shares=jnp.matmul(rated_n, _chance.unit_shares(table), precision=_chance.EXACT),
         coincidence=_chance.coincidences(table),
         tables=_chance.pair_tables(table),
@@ -112,18 +112,18 @@ def unit_totals(
       The formulas in `agreement`, `kappa` and `alpha`.
 
     >>> per_unit = unit_totals(jnp.array([[0, 1, 2, 2], [0, 1, 2, 1]]), 3)
-    >>> per_unit.agreeing.tolist(), per_unit.tables.shape
-    ([1.0, 1.0, 1.0, 0.0], (4, 2, 2, 3, 3))
+    >>> per_unit.disagreeing.tolist(), per_unit.tables.shape
+    ([0.0, 0.0, 0.0, 1.0], (4, 2, 2, 3, 3))
     """
     caller = "totals.unit_totals"
     table = _ratings.counted(caller, ratings, num_categories, where, None)
 
     def of_unit(onehot_rk: jax.Array, count_k: jax.Array, total: jax.Array):
         one = Counted(onehot_rk[:, None], count_k[None], total[None], jnp.ones((1,)))
-        identity_kk = jnp.eye(num_categories, dtype=one.weight.dtype)
+        distance_kk = 1.0 - jnp.eye(num_categories, dtype=one.weight.dtype)
         return AgreementTotals(
             paired=one.paired[0].astype(one.weight.dtype),
-            agreeing=_chance.agreeing_share(one, identity_kk)[0],
+            disagreeing=_chance.disagreeing_share(one, distance_kk)[0],
             shares=_chance.unit_shares(one)[0],
             coincidence=_chance.coincidences(one),
             tables=_chance.pair_tables(one),
@@ -154,13 +154,14 @@ def coefficients(totals: AgreementTotals) -> Coefficients:
     """
     totals = AgreementTotals(*(_work(x) for x in totals))
     k = totals.shares.shape[-1]
-    observed = ratio(totals.agreeing, totals.paired)
+    unlike = ratio(totals.disagreeing, totals.paired)
     pi_k = divide(totals.shares, totals.shares.sum())
     # Chance agrees with itself only where a second category occurs.
     varied = ((totals.shares > 0.0).sum() >= 2) & (totals.paired > 0.0)
 
     def beyond(expected: jax.Array) -> jax.Array:
-        coefficient = 1.0 - ratio(1.0 - observed, 1.0 - expected)
+        """Of the expected disagreement."""
+        coefficient = 1.0 - ratio(unlike, expected)
         return jnp.where(varied, coefficient, jnp.nan)
 
     margin_k = totals.coincidence.sum(-1)
@@ -174,13 +175,13 @@ def coefficients(totals: AgreementTotals) -> Coefficients:
     identity_kk = jnp.eye(k, dtype=pi_k.dtype)
     squares_kk = jnp.asarray(np.subtract.outer(c, c) ** 2, pi_k.dtype)
     return Coefficients(
-        percent_agreement=observed,
+        percent_agreement=1.0 - unlike,
         alpha_nominal=alpha_at(1.0 - identity_kk),
         alpha_ordinal=alpha_at(alpha.ordinal_distance(margin_k)),
         alpha_interval=alpha_at(squares_kk),
-        fleiss=beyond((pi_k**2).sum()),
-        ac1=beyond((pi_k * (1.0 - pi_k)).sum() / max(k - 1, 1)),
-        brennan_prediger=beyond(jnp.ones((), pi_k.dtype) / k),
+        fleiss=beyond(((1.0 - identity_kk) * jnp.outer(pi_k, pi_k)).sum()),
+        ac1=beyond(1.0 - (pi_k * (1.0 - pi_k)).sum() / max(k - 1, 1)),
+        brennan_prediger=beyond(jnp.asarray(1.0 - 1.0 / k, pi_k.dtype)),
         light=_chance.mean_of_defined(
             _chance.kappa_of_tables(totals.tables, identity_kk)
         ),

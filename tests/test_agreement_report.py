@@ -1,0 +1,447 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agreement report: figures by hand and by formula, degenerate files, the command.
+
+Shapes are few on purpose: what takes time here is compilation.
+"""
+
+import csv
+import dataclasses
+import json
+import types
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import agreement_demo
+from experiments import agreement_report as script
+from fulcra_jax import scoring, values
+from fulcra_jax.report import (
+    agreement,
+    agreement_cells,
+    agreement_figures,
+    agreement_tables,
+    agreement_terminal,
+    panel,
+)
+from fulcra_jax.report.panel import Figure
+
+# Krippendorff 2011, section A: two observers, ten units, alpha .095.
+MEG = [0, 1, 0, 0, 0, 0, 0, 0, 1, 0]
+OWEN = [1, 1, 1, 0, 0, 1, 0, 0, 0, 0]
+
+
+def panel_of(ratings, kinds, owner=None, asked=None, prompts=None):
+    """A panel of `[M, N, V]` class ids, -1 where missing."""
+    ratings = np.asarray(ratings, np.int8)
+    items = tuple(f"r{n}" for n in range(ratings.shape[1]))
+    return panel.Panel(
+        file="a.jsonl",
+        items=items,
+        values=values.BASIC[: ratings.shape[2]],
+        annotators=tuple("abcdefghij"[: len(kinds)]),
+        kinds=tuple(kinds),
+        row_annotator=np.arange(len(ratings)) if owner is None else np.asarray(owner),
+        ratings=ratings,
+        asked=np.ones(ratings.shape, bool) if asked is None else asked,
+        sources=tuple("xy"[n % 2] for n in range(len(items))),
+        prompts=items if prompts is None else prompts,
+    )
+
+
+QUICK = agreement.Options(resamples=100)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_quickly():
+    """Three numbers of annotators are three compilations, which take all the time."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module")
+def two():
+    """Krippendorff's observers on one value; a second one that nobody mentions."""
+    ratings = np.ones((2, 10, 2), int)
+    ratings[:, :, 0] = np.array([MEG, OWEN]) + 1
+    return agreement.report(panel_of(ratings, ("human", "human")), QUICK)
+
+
+def test_published_example(two):
+    group = two.per_value[0]
+    assert (group.cells, group.units, group.labels) == (10, 10, (0, 14, 6))
+    assert group.base_rate.value == pytest.approx(6 / 20)
+    assert group.alpha.value == pytest.approx(0.095, abs=5e-4)
+    assert group.alpha.value == pytest.approx(1 - 19 * 4 / (14 * 6), abs=1e-6)
+    assert group.observed.value == pytest.approx(0.6)
+    assert group.chance.value == pytest.approx(0.7**2 + 0.3**2)
+    assert group.ac1.value == pytest.approx((0.6 - 0.21) / (1 - 0.21))
+    assert group.light.value == pytest.approx((0.6 - 0.56) / (1 - 0.56), abs=1e-6)
+    # Nobody says -1: two categories, whose mention is the label itself.
+    assert group.mention.value == pytest.approx(group.alpha.value)
+    assert group.alpha_interval.value == pytest.approx(group.alpha.value)
+    assert group.polarity.reason.startswith("only one category occurs")
+    assert group.polarity_units == 1
+    assert group.needed(0.8) == pytest.approx(0.58 + 0.8 * 0.42)
+    assert group.few  # 6 labels are not 0
+    assert group.ac1.interval == "analytic"  # every item is a prompt of its own
+    assert group.alpha.low < group.alpha.value < group.alpha.high
+
+
+def test_a_value_that_nobody_mentions_is_undefined_with_a_reason(two):
+    group = two.per_value[1]
+    assert group.labels == (0, 20, 0)
+    assert group.few
+    assert group.observed.value == group.chance.value == 1.0
+    for name in ("alpha", "alpha_interval", "ac1", "light", "mention", "polarity"):
+        found = getattr(group, name)
+        assert np.isnan(found.value), name
+        assert found.reason, name
+        assert not found.interval, name
+    assert group.alpha.reason.startswith("only one category occurs")
+    text = agreement_tables.markdown(two)
+    assert "**Fewer than 10 labels are not 0, too few to say anything: Self-dir" in text
+    assert "- undefined, because only one category occurs" in text
+    entry = panel.plain(two)["per_value"][1]["alpha"]
+    assert entry == {"value": None, "reason": group.alpha.reason}
+
+
+def test_two_annotators(two):
+    a, b = two.annotators
+    assert a.kappa.value == b.kappa.value == two.pairs[0][1].value
+    # Over all cells: 16 of 20 agree; 2 and 4 of 20 labels are +1.
+    chance = 0.9 * 0.8 + 0.1 * 0.2
+    assert a.kappa.value == pytest.approx((0.8 - chance) / (1 - chance), abs=1e-6)
+    assert a.with_majority.value == pytest.approx(0.8)
+    assert a.shares == pytest.approx((0.0, 0.9, 0.1))
+    assert a.alpha_without.reason.startswith("only one rater")
+    assert {x.reason for x in a.sensitivity} == {
+        "two annotators cannot tell which of them errs"
+    }
+    assert two.shared == ((20, 20), (20, 20))
+    assert two.against_humans == ()
+    assert two.consistency == ()
+
+
+def test_disputed_items_are_ranked(two):
+    assert two.disputed_items == 4
+    first = two.disputed[0]
+    assert (first.item, first.source) == ("r0", "x")
+    assert first.score == pytest.approx(0.5)  # one of two values
+    assert first.values == (("Self-direction", 1.0, (0, 1)),)
+    assert [one.item for one in two.disputed] == ["r0", "r2", "r5", "r8"]
+
+
+def test_all_null(two):
+    nothing = np.full((2, 10, 2), -1)
+    report = agreement.report(panel_of(nothing, ("human", "human")), QUICK)
+    assert (report.judgements, report.nulls, report.disputed_items) == (40, 40, 0)
+    assert report.pooled is not None
+    assert report.pooled.alpha.reason == "no rating is present"
+    assert report.pooled.base_rate.reason == "no rating is present"
+    assert report.annotators[0].kappa.reason
+    text = agreement_tables.markdown(report)
+    assert "Alpha is undefined: no rating is present" in text
+    assert "The annotators disagree on nothing" in text
+    json.dumps(panel.plain(report), allow_nan=False)
+
+
+def test_one_prompt_gives_no_interval(two):
+    ratings = np.ones((2, 10, 2), int)
+    ratings[:, :, 0] = np.array([MEG, OWEN]) + 1
+    same = panel_of(ratings, ("human", "human"), prompts=("p",) * 10)
+    group = agreement.report(same, QUICK).per_value[0]
+    assert group.alpha.value == two.per_value[0].alpha.value
+    assert group.alpha.interval == group.ac1.interval == ""
+
+
+def test_one_annotator_has_self_consistency_only():
+    """Two passes by hand: texts agree on 1, 2 and 0 of the sets they name."""
+    passes = np.array(
+        [[[2, 1], [2, 0], [2, 1], [1, 1]], [[2, 1], [2, 0], [0, 1], [1, -1]]]
+    )
+    one = panel_of(passes, ("llm",), owner=[0, 0])
+    report = agreement.report(one, QUICK)
+    assert report.pooled is None
+    assert report.per_value == report.per_source == report.pairs == ()
+    (found,) = report.consistency
+    assert (found.passes, found.items, found.cells) == (2, 4, 8)
+    # Jaccards 1, 1, 0, and 1 of two empty sets.
+    assert found.jaccard.value == pytest.approx(0.75)
+    assert found.equal_vectors.value == pytest.approx(0.75)
+    assert found.below == ((0.6, 1), (0.8, 1))
+    assert (found.ties, found.too_few) == (1, 0)
+    first, second = found.values
+    assert first.observed.value == pytest.approx(0.75)
+    assert first.base_rate.value == pytest.approx(6 / 8)
+    assert first.chance.value == pytest.approx((1 + 25 + 4) / 64)
+    assert second.observed.value == 1.0
+    text = agreement_tables.markdown(report)
+    assert "Only one annotator (a) is in the file" in text
+    assert "## 2." not in text
+    assert report.annotators[0].kappa.reason == "there is no other annotator"
+
+
+@pytest.fixture(scope="module")
+def seven():
+    """More raters than have a table of all patterns, with gaps and an LLM's passes."""
+    rng = np.random.default_rng(0)
+    truth = rng.choice(3, (60, 3), p=[0.1, 0.6, 0.3])
+    wrong = rng.random((9, 60, 3)) < 0.25
+    ratings = np.where(wrong, rng.integers(0, 3, wrong.shape), truth)
+    ratings = np.where(rng.random(wrong.shape) < 0.2, -1, ratings)
+    kinds = ("human",) * 3 + ("llm",) * 4
+    owner = [0, 1, 2, 3, 4, 5, 6, 6, 6]
+    return panel_of(
+        ratings, kinds, owner, prompts=tuple(f"p{n // 3}" for n in range(60))
+    )
+
+
+@pytest.fixture(scope="module")
+def many(seven):
+    return agreement.report(seven, QUICK)
+
+
+def test_figures_are_those_of_the_scoring_functions(seven, many):
+    cells = panel.cells_of(seven)
+    last = np.array(
+        [
+            np.bincount(column[column >= 0], minlength=3)
+            for column in seven.ratings[6:].reshape(3, -1).T
+        ]
+    )
+    most = (last == last.max(1, keepdims=True)) & (last > 0)
+    majority = np.where(most.sum(1) == 1, most.argmax(1), -1)
+    np.testing.assert_array_equal(cells.ratings[6].ravel(), majority)
+    assert cells.ties[6] == (most.sum(1) > 1).sum()
+    flat = cells.ratings.reshape(7, -1).astype(int)
+    of_value = np.tile(np.arange(3) == 1, 60)
+    coefficients = jax.jit(scoring.agreement_coefficients, static_argnums=1)
+    for group, counts in (
+        (many.pooled, np.ones(180, bool)),
+        (many.per_value[1], of_value),
+    ):
+        table = np.where(counts, flat, -1)
+        want = coefficients(table, 3)
+        assert group.alpha.value == pytest.approx(float(want.alpha_nominal), abs=1e-5)
+        assert group.ac1.value == pytest.approx(float(want.ac1), abs=1e-5)
+        assert group.light.value == pytest.approx(float(want.light), abs=1e-5)
+        assert group.observed.value == pytest.approx(
+            float(want.percent_agreement), abs=1e-5
+        )
+        assert group.labels == tuple((table == k).sum() for k in range(3))
+        assert group.units == ((table >= 0).sum(0) >= 2).sum()
+        assert group.ac1.interval.startswith("bootstrap")  # three items a prompt
+        assert group.alpha.low < group.alpha.value < group.alpha.high
+    source = many.per_source[1]
+    rows = np.array([s == "y" for s in seven.sources])
+    want = coefficients(np.where(np.repeat(rows, 3), flat, -1), 3)
+    assert source.name == "y"
+    assert source.alpha.value == pytest.approx(float(want.alpha_nominal), abs=1e-5)
+
+
+def test_an_annotator_against_the_others(seven, many):
+    flat = panel.cells_of(seven).ratings.reshape(7, -1).astype(int)
+    others = np.delete(flat, 2, 0)
+    counts = np.stack([(others == k).sum(0) for k in range(3)])
+    most = (counts == counts.max(0)) & (counts > 0)
+    majority = np.where(most.sum(0) == 1, most.argmax(0), -1)
+    both = (majority >= 0) & (flat[2] >= 0)
+    found = many.annotators[2]
+    agreed = (majority == flat[2])[both].mean()
+    assert found.with_majority.value == pytest.approx(agreed, abs=1e-6)
+    without = float(scoring.krippendorff_alpha(others, 3))
+    assert found.alpha_without.value == pytest.approx(without, abs=1e-5)
+    assert many.pooled is not None
+    assert found.alpha_change.value == pytest.approx(
+        without - many.pooled.alpha.value, abs=1e-5
+    )
+    # 75 % are right, and a third of the others by chance: .83.
+    for one in found.sensitivity:
+        assert 0.65 < one.value < 0.97
+    kappas = [one.value for h, one in enumerate(many.pairs[2]) if h != 2]
+    assert found.kappa.value == pytest.approx(np.mean(kappas), abs=1e-6)
+
+
+def test_llms_against_humans(seven, many):
+    flat = panel.cells_of(seven).ratings.reshape(7, -1).astype(int)
+    counts = np.stack([(flat[:3] == k).sum(0) for k in range(3)])
+    most = (counts == counts.max(0)) & (counts > 0)
+    majority = np.where(most.sum(0) == 1, most.argmax(0), -1)
+    one = many.against_humans[0]
+    name, kappa, table = one.values[0]
+    both = (majority >= 0) & (flat[3] >= 0)
+    want = np.zeros((3, 3), int)
+    np.add.at(want, (majority[both], flat[3][both]), 1)
+    assert name == "all cells"
+    np.testing.assert_array_equal(table, want)
+    rows, columns = want.sum(1) / want.sum(), want.sum(0) / want.sum()
+    expected = rows @ columns
+    observed = np.trace(want) / want.sum()
+    assert kappa.value == pytest.approx((observed - expected) / (1 - expected))
+    assert one.human_ties == ((most.sum(0) > 1) & (flat[3] >= 0)).sum()
+    test = one.alt_test
+    assert [h.name for h in test.humans] == ["a", "b", "c"]
+    assert 0 < test.humans[0].items <= 60
+    assert (
+        test.humans[0].cells
+        == ((flat[0] >= 0) & (flat[3] >= 0) & ((flat[1] >= 0) | (flat[2] >= 0))).sum()
+    )
+    assert test.conditions == ()
+    assert len(many.against_humans) == 4
+
+
+def test_the_report_does_not_depend_on_anything_but_the_seed(seven, many):
+    assert panel.plain(agreement.report(seven, QUICK)) == panel.plain(many)
+    other = agreement.report(seven, agreement.Options(resamples=100, seed=1))
+    assert other.pooled is not None
+    assert many.pooled is not None
+    assert other.pooled.alpha.low != many.pooled.alpha.low
+    assert other.pooled.alpha.value == many.pooled.alpha.value
+
+
+def test_names_do_not_break_tables_terminals_or_pictures(seven, tmp_path, capsys):
+    names = ("a|b", "[bold]x", "<script>", "d\ne", "$f", "\u4e2d\u6587", "h" * 60)
+    report = agreement.report(dataclasses.replace(seven, annotators=names), QUICK)
+    text = agreement_tables.markdown(report)
+    rows = [row for row in text.splitlines() if row.startswith("| ")]
+    assert any(row.startswith("| a\\|b | human") for row in rows)
+    assert any(row.startswith("| d e | llm") for row in rows)
+    assert "<script>" not in text
+    agreement_terminal.show(report)
+    assert "[bold]x" in capsys.readouterr().out
+    for draw in (agreement_figures.per_value, agreement_figures.pair_kappas):
+        draw(report, tmp_path / "a.png")
+        first = (tmp_path / "a.png").read_bytes()
+        draw(report, tmp_path / "a.png")
+        assert (tmp_path / "a.png").read_bytes() == first
+
+
+def test_readings():
+    def group(alpha, few=False):
+        return types.SimpleNamespace(alpha=alpha, few=few)
+
+    def at(low, high):
+        return Figure(0.5 * (low + high), low, high, "bootstrap")
+
+    for found, want in (
+        (at(0.81, 0.9), "good"),
+        (at(0.7, 0.9), "tentative"),
+        (at(0.6, 0.7), "open"),
+        (at(0.2, 0.6), "too low"),
+        (Figure(0.9), "no interval"),
+        (Figure(np.nan, reason="none"), "-"),
+    ):
+        assert agreement_cells.reading(group(found)) == want
+        assert agreement_cells.reading(group(found, few=True)) == "too few labels"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"resamples": 99}, "resamples is 99; expected at least 100"),
+        ({"level": 1.0}, r"level is 1\.0; expected 0 < level < 1"),
+        ({"disputed": -1}, "disputed is -1; expected at least 0"),
+    ],
+)
+def test_options_are_checked(options, message):
+    with pytest.raises(ValueError, match=message):
+        agreement.Options(**options)
+
+
+FILES = {
+    "report.md",
+    "report.json",
+    "values.png",
+    "kappas.png",
+    "disputed.csv",
+    "rejects.jsonl",
+    "demo.jsonl",
+}
+
+
+def test_the_demo_end_to_end(tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ["--demo", "--out", str(out), "--resamples", "100", "--disputed", "3"]
+    assert script.main(words) == 0
+    assert {path.name for path in out.iterdir()} == FILES
+    said = capsys.readouterr().out
+    assert "as simulated / as estimated" in said
+    assert "3 lines set aside; the first is demo.jsonl:31201: line: is no JSON" in said
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert report["rejects"] == {"line": 1, "value": 1, "label": 1}
+    assert report["judgements"] == 31_200
+    assert len(report["disputed"]) == 3
+    # The quality that the file was made with is found again.
+    for one in report["annotators"]:
+        kind, quality = agreement_demo.QUALITY[one["name"]]
+        assert one["kind"] == kind
+        for known, found in zip(quality, one["sensitivity"], strict=True):
+            assert found["value"] == pytest.approx(known, abs=0.08)
+    worst = max(report["annotators"], key=lambda one: one["alpha_change"]["value"])
+    assert worst["name"] == "cleo"
+    group = report["pooled"]
+    assert group["chance"]["value"] < group["observed"]["value"]
+    assert group["alpha"]["low"] < group["alpha"]["value"] < group["alpha"]["high"]
+    assert [one["name"] for one in report["consistency"]] == ["model-x", "model-y"]
+    with (out / "disputed.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len({row["item"] for row in rows}) == 3
+    assert {row["ada"] for row in rows} <= {"-1", "0", "1", ""}
+    text = (out / "report.md").read_text(encoding="utf-8")
+    for section in range(1, 9):
+        assert f"\n## {section}. " in text
+    assert "python -m experiments.review_simulation" in text
+
+
+def test_a_file_of_one_annotator_replaces_an_older_report(tmp_path, capsys):
+    path = tmp_path / "one.csv"
+    path.write_text(
+        "item,value,annotator,kind,label\nr1,Power,Ann,human,1\nr2,Power,Ann,human,2\n"
+    )
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("values.png", "kappas.png"):
+        (out / name).write_bytes(b"of an older report")
+    assert script.main([str(path), "--out", str(out)]) == 0
+    assert {path.name for path in out.iterdir()} == FILES - {
+        "values.png",
+        "kappas.png",
+        "demo.jsonl",
+    }
+    assert "Only one annotator" in capsys.readouterr().out
+    (reject,) = (out / "rejects.jsonl").read_text().splitlines()
+    assert json.loads(reject) == {
+        "file": "one.csv",
+        "line": 3,
+        "field": "label",
+        "reason": "is '2'; it should be -1, 0, 1 or null.",
+        "text": "r2,Power,Ann,human,2",
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "give an annotated file or --demo, see --help"),
+        (["a.jsonl", "--demo"], "give an annotated file or --demo, not both"),
+        (["nowhere.jsonl"], "nowhere.jsonl: does not exist"),
+        (["a.txt"], "suffix '.txt' is unknown"),
+        (["empty.jsonl"], "the file is empty"),
+        (["broken.jsonl"], "no line can be used (1 set aside)"),
+        (["empty.jsonl", "--level", "2"], "level is 2.0"),
+        (["empty.jsonl", "--out", "a.txt"], "a.txt is a file; --out should name"),
+    ],
+)
+def test_the_command_refuses_in_one_sentence(
+    tmp_path, monkeypatch, capsys, words, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("x")
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "broken.jsonl").write_text("{\n")
+    assert script.main(words) == 1
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
