@@ -47,6 +47,25 @@ $(PARITY): $(READY) requirements-parity.txt
 goldens: $(PARITY)  ## Write tests/goldens anew from the reference implementation.
 	$(PY) -m tests.goldens.make_deberta
 
+REFS := .venv-references
+
+references: $(REFS)/.ready  ## The libraries that scoring is compared with, in environments of their own.
+
+$(REFS)/.ready: Makefile
+	@for name in libraries irrcac crowdkit ppi; do test -x $(REFS)/$$name/bin/python || $(PYTHON) -m venv $(REFS)/$$name; done
+	@$(REFS)/libraries/bin/python -m pip install --quiet --disable-pip-version-check krippendorff==0.9.0 statsmodels==0.15.0 scikit-learn==1.9.1 nltk==3.10.4 pingouin==0.6.1
+	@$(REFS)/irrcac/bin/python -m pip install --quiet --disable-pip-version-check irrCAC==0.4.4
+	@$(REFS)/crowdkit/bin/python -m pip install --quiet --disable-pip-version-check --no-deps crowd-kit==1.4.2
+	@$(REFS)/crowdkit/bin/python -m pip install --quiet --disable-pip-version-check scikit-learn==1.6.1 "pandas<3" "numpy<2.4" attrs tqdm nltk
+	@$(REFS)/ppi/bin/python -m pip install --quiet --disable-pip-version-check ppi-python==0.2.3
+	@touch $@
+
+goldens-scoring: $(REFS)/.ready  ## Write the scoring goldens anew from those libraries.
+	$(REFS)/irrcac/bin/python tests/goldens/make_agreement.py irrcac
+	$(REFS)/libraries/bin/python tests/goldens/make_agreement.py libraries
+	$(REFS)/crowdkit/bin/python tests/goldens/make_aggregation.py
+	$(REFS)/ppi/bin/python tests/goldens/make_estimation.py
+
 lock:  ## Write requirements.txt anew from requirements.in.
 	rm -rf .venv-lock
 	$(PYTHON) -m venv .venv-lock
@@ -55,4 +74,4 @@ lock:  ## Write requirements.txt anew from requirements.in.
 	mv .requirements.new requirements.txt
 	rm -rf .venv-lock
 
-.PHONY: help setup demo fix check test test-fast parity goldens lock
+.PHONY: help setup demo fix check test test-fast parity goldens references goldens-scoring lock

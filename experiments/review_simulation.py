@@ -58,7 +58,7 @@ PIPELINES = {
 class Arguments:
     """How much to simulate."""
 
-    runs: int = 4000
+    runs: int = 20_000
     """Simulated data sets."""
     items: int = 4000
     """Items of each."""
@@ -207,7 +207,7 @@ def simulate(arguments: Arguments) -> dict[str, Any]:
         if seconds - printed >= 10.0 or i == number:
             printed, left = seconds, seconds / i * (number - i)
             done = min(i * arguments.batch, arguments.runs)
-            print(f"run {done}/{arguments.runs}  ETA {left:.0f} s", flush=True)
+            print(f"run {done:,}/{arguments.runs:,}  ETA {left:.0f} s", flush=True)
     results = jax.tree.map(lambda *x: np.concatenate(x)[: arguments.runs], *parts)
     report = {
         "arguments": dataclasses.asdict(arguments),
@@ -247,7 +247,7 @@ def markdown(report: dict[str, Any]) -> str:
     lines = [
         "# Estimating the share of +1 from an LLM and a human",
         "",
-        f"{arguments['runs']} runs of {arguments['items']} items, "
+        f"{arguments['runs']:,} runs of {arguments['items']} items, "
         f"{arguments['reviewed']:.0%} reviewed, seed {arguments['seed']}; the share is "
         f"{report['truth']:.5f}. In brackets the Monte Carlo standard error. The last "
         "column is the mean claimed standard error over the actual spread.",

@@ -183,6 +183,26 @@ def test_one_annotator_has_self_consistency_only():
     assert report.annotators[0].kappa.reason == "there is no other annotator"
 
 
+def test_one_text_has_nothing_to_be_compared_with_by_chance():
+    passes = np.array([[[2, 1]], [[2, 1]]])
+    report = agreement.report(panel_of(passes, ("llm",), owner=[0, 0]), QUICK)
+    found = report.consistency[0]
+    assert found.jaccard.value == 1.0
+    assert found.jaccard_by_chance.reason == "there is no second text to compare with"
+
+
+def test_annotators_who_never_meet():
+    ratings = np.full((2, 10, 2), -1)
+    ratings[0, :5], ratings[1, 5:] = 1, 2
+    report = agreement.report(panel_of(ratings, ("human", "llm")), QUICK)
+    assert report.pairs[0][1].reason == "no cell that both rated"
+    assert report.pooled is not None
+    assert report.pooled.alpha.reason == "no unit has two ratings"
+    test = report.against_humans[0].alt_test
+    assert test.passes is None
+    assert "it takes two humans at least" in agreement_tables.markdown(report)
+
+
 @pytest.fixture(scope="module")
 def seven():
     """More raters than have a table of all patterns, with gaps and an LLM's passes."""

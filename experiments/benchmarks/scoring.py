@@ -98,6 +98,7 @@ def benchmark(arguments: Arguments) -> dict[str, Any]:
     check_results(runs)
     report = {
         "machine": machine(),
+        "import": import_seconds(2 * arguments.rounds),
         "sizes": list(arguments.sizes),
         "ours": own_rows(runs, arguments.sizes),
         "comparisons": comparison_rows(runs, arguments.sizes),
@@ -132,13 +133,22 @@ def commands(path: pathlib.Path, repeats: int) -> Iterator[tuple[str, list[str]]
                 yield reference, [str(python), str(REFERENCES), reference, str(path)]
 
 
-def run(command: Sequence[str]) -> dict[str, Any]:
+def run(command: Sequence[str]) -> Any:
     """One process; its last line of output is its report."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise ValueError(f"benchmarks.scoring: {' '.join(command)} failed: {reason}")
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def import_seconds(rounds: int) -> dict[str, float]:
+    """What `import fulcra_jax.scoring` adds to that of jax, in processes in turn."""
+    code = (
+        "import time, jax.numpy; start = time.perf_counter(); "
+        "import fulcra_jax.scoring; print(time.perf_counter() - start)"
+    )
+    return spread("s", [run([sys.executable, "-c", code]) for _ in range(rounds)])
 
 
 def check_results(runs: Sequence[dict[str, Any]]) -> None:
@@ -240,6 +250,9 @@ def table(report: dict[str, Any]) -> str:
             f"{row['first']:.1f} | {row['peak'] / 1e9:.2f} GB |"
         )
     lines += [
+        "",
+        f"`import fulcra_jax.scoring` after `import jax.numpy`: "
+        f"{between(report['import'], 's')} s.",
         "",
         "| reference | items | its time | scaled from | its peak memory | times ours |",
         "| --- | --- | --- | --- | --- | --- |",

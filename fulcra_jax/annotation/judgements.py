@@ -35,7 +35,7 @@ KINDS: tuple[Kind, ...] = ("human", "llm")
 MOST_CELLS = 1 << 29
 """Rows x items x values of the largest table that is held in memory."""
 
-_EVERY = 1 << 17  # lines between two calls of `progress`
+_EVERY = 1 << 19  # lines between two calls of `progress`
 _BASIC = {name.lower(): name for name in values.BASIC}
 _NONE = -1
 _LABELS: dict[tuple[type, Any], int] = {

@@ -105,8 +105,10 @@ def against_humans(
             AgainstHumans(
                 name=panel.annotators[a],
                 values=tuple(entries),
-                kappa_with_humans=_mean(pairs[a, human], "shares no cells with humans"),
-                human_kappa=_mean(among, "there are no two humans with shared cells"),
+                kappa_with_humans=_mean(
+                    pairs[a, human], "no cells of two labels are shared with a human"
+                ),
+                human_kappa=_mean(among, "no two humans share cells of two labels"),
                 human_ties=int(counts[0][tied_p & cells.pattern_where[a]].sum()),
                 alt_test=_alt_test(panel, cells, a, human),
             )

@@ -67,8 +67,8 @@ def _data(report: Report, rejects: Sequence[tuple[str, int]]) -> list[str]:
     ]
     header = ["annotator", "kind", "passes", "judgements", "null share", "ties"]
     title = (
-        f"{report.items} items of {report.prompts} prompts, {len(report.values)} "
-        f"values ({', '.join(report.values)}), {report.judgements} judgements"
+        f"{report.items} items of {report.prompts} prompts, "
+        f"{len(report.values)} values ({', '.join(report.values)}), {report.judgements} judgements"
     )
     parts = [safe_markdown((title, header, body))]
     if any(one.passes > 1 for one in report.annotators):
@@ -138,7 +138,7 @@ def _values(report: Report) -> list[str]:
         for g in lost
         if g.alpha.interval
     ]
-    if report.prompts < 20:
+    if made and report.prompts < 20:
         parts.append(
             f"Only {report.prompts} prompts: intervals that resample them are rough.\n"
         )
@@ -306,10 +306,9 @@ def _against(report: Report) -> list[str]:
     for one in report.against_humans:
         parts.append(f"### {safe(one.name)}\n")
         parts.append(
-            f"Mean kappa with each human **{cell(one.kappa_with_humans)}**; of the "
-            f"humans with each other {cell(one.human_kappa)}"
-            + (f" ({one.human_kappa.reason})" if one.human_kappa.reason else "")
-            + f". {one.human_ties} cells have no human majority and do not count "
+            f"Mean kappa with each human **{cell(one.kappa_with_humans)}**"
+            f"{_because(one.kappa_with_humans)}; of the humans with each other "
+            f"{cell(one.human_kappa)}{_because(one.human_kappa)}. {one.human_ties} cells have no human majority and do not count "
             "below.\n"
         )
         header = ["value", "kappa with their majority", "mean kappa of two humans"]
@@ -350,6 +349,10 @@ def _alt_test(test: AltTest) -> list[str]:
         listed = "; ".join(map(safe, test.conditions))
         parts.append(f"**What the test advises is not met: {listed}.**\n")
     return parts
+
+
+def _because(figure: Figure) -> str:
+    return f" ({figure.reason})" if figure.reason else ""
 
 
 def _p(figure: Figure) -> str:

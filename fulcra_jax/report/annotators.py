@@ -118,7 +118,7 @@ def _annotator(panel: Panel, cells: Cells, a: int, arrays: Any) -> Annotator:
     if arrays is not None:
         row = arrays["pairs"][a]
         defined = row[~np.isnan(row)]
-        clause = "shares no cells of two labels with anybody"
+        clause = "no cells of two labels are shared with anybody"
         kappa = figure(defined.mean() if len(defined) else NAN, clause=clause)
         reason = arrays["reason"][a]
         with_majority = figure(arrays["observed"][a], reason)
@@ -152,7 +152,7 @@ def _annotator(panel: Panel, cells: Cells, a: int, arrays: Any) -> Annotator:
 def _sensitivity(raters: int, a: int, arrays: Any) -> tuple[Figure, ...]:
     if raters < 3:
         return (absent("two annotators cannot tell which of them errs"),) * K
-    few = "fewer than {} of his cells are estimated to be {:+d}"
+    few = "fewer than {} rated cells are estimated to be {:+d}"
     return tuple(
         Figure(float(arrays["confusion"][a, k, k]))
         if arrays["expected"][a, k] >= MIN_CELLS
@@ -252,8 +252,10 @@ def _consistency(
         items=items,
         values=tuple(of_value(v, name) for v, name in enumerate(panel.values)),
         jaccard=figure(summary.jaccard, clause=nothing),
+        # With one text the next text is the same one.
         jaccard_by_chance=figure(
-            summary.jaccard_by_chance, clause="there is no second text to compare with"
+            summary.jaccard_by_chance if len(panel.items) > 1 else NAN,
+            clause="there is no second text to compare with",
         ),
         equal_vectors=figure(
             (equal_n >= 1.0).mean() if len(equal_n) else NAN, clause=nothing

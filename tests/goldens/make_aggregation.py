@@ -2,11 +2,8 @@
 """Writes aggregation.npz: seeded tables of ratings and what crowd-kit makes of them.
 
 Needs crowd-kit 1.4.2 with scikit-learn 1.6.1, numpy and pandas < 3 (its Wawa fails on
-scikit-learn 1.9.1); the tests that read the file need none of it. By hand:
-
-  python -m venv .venv-aggregation
-  .venv-aggregation/bin/pip install crowd-kit==1.4.2 scikit-learn==1.6.1 "pandas<3"
-  .venv-aggregation/bin/python tests/goldens/make_aggregation.py
+scikit-learn 1.9.1), which `make references` installs by themselves; the tests that read
+the file need none of it. Run: make goldens-scoring
 
 Keys are "table/name". What has to be known about crowd-kit to compare with it:
 - Dawid-Skene and one-coin stop early by a criterion of their own; a tolerance of -1e9

@@ -5,12 +5,12 @@ Deterministic. The libraries do not fit into one environment (irrCAC pins scipy)
 script runs twice; each run writes the tables, its own answers and its versions, and
 keeps the answers of the other.
 
-    pip install irrCAC==0.4.4
-    python tests/goldens/make_agreement.py irrcac
+    python tests/goldens/make_agreement.py irrcac      irrCAC 0.4.4
+    python tests/goldens/make_agreement.py libraries   krippendorff, statsmodels,
+                                                       scikit-learn, nltk, pingouin
 
-    pip install krippendorff==0.9.0 statsmodels==0.15.0 scikit-learn==1.9.1 \\
-        nltk==3.10.4 pingouin==0.6.1
-    python tests/goldens/make_agreement.py libraries
+`make references` installs both environments, `make goldens-scoring` runs the script in
+them.
 
 Ratings: one string per rater, one character per unit: the category id, or "." if it is
 missing. `unit_weights`: one digit per unit; the answers are those of the table in which

@@ -6,7 +6,7 @@ file need none of them. A case holds the data, per lam (null = tuned) the estima
 the 95 % interval of `ppi_mean_pointestimate` and `ppi_mean_ci`, and of
 `ppi_mean_power` the labels needed for an effective sample size among n_max items.
 
-Run: python tests/goldens/make_estimation.py
+Run: make goldens-scoring
 """
 
 import importlib.metadata
