@@ -115,6 +115,20 @@ def test_the_summary_of_passes_that_agree():
     np.testing.assert_allclose(summary.alpha, 1.0, rtol=1e-6)
 
 
+def test_the_summary_gives_the_reason_of_alpha():
+    """One text has two labels, both 1: alpha is undefined, Fleiss' kappa is not."""
+    passes = jnp.array([[[1], [1], [2]], [[1], [1], [-1]]])
+    summary = scoring.consistency_summary(passes, where=passes >= 0)
+    assert np.isnan(summary.alpha[0])
+    assert int(summary.reason[0]) == scoring.Reason.ONE_CATEGORY
+
+
+def test_a_single_text_has_no_stranger():
+    summary = scoring.consistency_summary(jnp.array([[[2, 1]], [[2, 1]]]))
+    assert float(summary.jaccard) == 1.0
+    assert np.isnan(summary.jaccard_by_chance)
+
+
 def test_an_unknown_measure_is_named():
     with pytest.raises(KeyError, match="kind 'kappa' is unknown; known are: jaccard"):
         scoring.pass_consistency(jnp.zeros((2, 2, 2), jnp.int32), kind="kappa")

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Room of the human-LLM annotation loop; empty so far (see WORKSPACE.md)."""
+"""The human-LLM annotation loop: so far a reader of annotated files."""

@@ -68,7 +68,8 @@ def _data(report: Report, rejects: Sequence[tuple[str, int]]) -> list[str]:
     header = ["annotator", "kind", "passes", "judgements", "null share", "ties"]
     title = (
         f"{report.items} items of {report.prompts} prompts, "
-        f"{len(report.values)} values ({', '.join(report.values)}), {report.judgements} judgements"
+        f"{len(report.values)} values ({', '.join(report.values)}), "
+        f"{report.judgements} judgements"
     )
     parts = [safe_markdown((title, header, body))]
     if any(one.passes > 1 for one in report.annotators):
@@ -308,8 +309,8 @@ def _against(report: Report) -> list[str]:
         parts.append(
             f"Mean kappa with each human **{cell(one.kappa_with_humans)}**"
             f"{_because(one.kappa_with_humans)}; of the humans with each other "
-            f"{cell(one.human_kappa)}{_because(one.human_kappa)}. {one.human_ties} cells have no human majority and do not count "
-            "below.\n"
+            f"{cell(one.human_kappa)}{_because(one.human_kappa)}. {one.human_ties} "
+            "cells have no human majority and do not count below.\n"
         )
         header = ["value", "kappa with their majority", "mean kappa of two humans"]
         header += [f"{h} -> {m}" for h in _SIGNED for m in _SIGNED]

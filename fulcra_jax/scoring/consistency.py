@@ -253,7 +253,8 @@ def consistency_summary(
 
     Returns:
       `ConsistencySummary`; NaN where a value has no text with two labels. The Jaccard
-      by chance compares every pass of a text with the other passes of the next text.
+      by chance compares every pass of a text with the other passes of the text half the
+      table away; NaN for a single text.
 
     Raises:
       ValueError: if shapes disagree.
@@ -289,12 +290,12 @@ def consistency_summary(
             base_rate,
             alpha.coefficient,
             gwet.coefficient,
-            fleiss.reason,
+            alpha.reason,
         )
 
     per_value = jax.vmap(of_value, in_axes=(2, 2))(ratings, present)
     jaccard_n = pass_consistency(ratings, where=present)
-    by_chance_n = _jaccard_of_neighbours(caller, ratings, present)
+    by_chance_n = _jaccard_of_strangers(caller, ratings, present)
     return ConsistencySummary(
         *per_value,
         jaccard=_chance.mean_of_defined(jaccard_n),
@@ -340,12 +341,16 @@ def _compare(
     return same_ghn, some_ghn
 
 
-def _jaccard_of_neighbours(
+def _jaccard_of_strangers(
     caller: str, ratings: jax.Array, present: jax.Array
 ) -> jax.Array:
-    """`[N]` the mean Jaccard between a text's passes and those of the next text."""
+    """`[N]` the mean Jaccard of a text's passes and another text's other passes."""
+    n = ratings.shape[1]
+    if n < 2:
+        return jnp.full((n,), jnp.nan)
     inside = present & (ratings >= 0) & (ratings <= 2)
-    others = (jnp.roll(ratings, 1, axis=1), jnp.roll(inside, 1, axis=1))
+    # Half a file away: neighbours may answer the same prompt.
+    others = (jnp.roll(ratings, n // 2, axis=1), jnp.roll(inside, n // 2, axis=1))
     return _mean_over_pairs(*_compare(caller, ratings, present, "jaccard", others))
 
 
