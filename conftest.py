@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Devices, strict shapes and names for all tests, docstring examples included."""
+
 import jax
 import pytest
 
