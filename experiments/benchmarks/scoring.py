@@ -10,7 +10,8 @@ one environment: `make references` makes theirs under .venv-references; one that
 there is left out and the table says so. Rounds are interleaved (ours, then each
 library, and again), every task in a process of its own. Times are wall clock, of
 ratings on the host to results on the host; ours without compilation, which is shown
-apart. Writes OUT/scoring.md, scoring.json and scoring.png.
+apart. Writes OUT/scoring.md, scoring.json, scoring.png, and runs.json
+with every run. Linux only: peak memory is read from /proc.
 """
 
 import dataclasses
@@ -95,6 +96,7 @@ def benchmark(arguments: Arguments) -> dict[str, Any]:
                     print(text, flush=True)
                     found = run(command)
                     runs.append({"size": size, "task": task, **found})
+    rundir.write_json(out / "runs.json", runs)
     check_results(runs)
     report = {
         "machine": machine(),
@@ -160,7 +162,7 @@ def check_results(runs: Sequence[dict[str, Any]]) -> None:
             ("irrcac_gwet", found["eight_coefficients"]["ac1"], 1e-5),
             ("crowdkit_dawid_skene", found["dawid_skene"], 1e-4),
         ):
-            if name not in found:
+            if found.get(name) is None:  # Not installed, or stopped early to be scaled.
                 continue
             theirs = np.asarray(found[name])
             worst = float(np.abs(np.asarray(ours)[: len(theirs)] - theirs).max())
