@@ -25,6 +25,12 @@ def shapes(caller: str, /, **arrays: tuple[Any, str]) -> dict[str, int]:
     for name, (array, axes) in arrays.items():
         if array is None:
             continue
+        if not hasattr(array, "shape"):
+            want = ", ".join(axes.split())
+            raise ValueError(
+                f"{caller}: {name} is a {type(array).__name__}; expected an array "
+                f"[{want}]."
+            )
         letters = axes.split()
         batched = letters[:1] == ["..."]
         letters = letters[1:] if batched else letters

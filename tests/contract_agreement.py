@@ -103,6 +103,9 @@ CASES: dict[str, Callable[[Generator], dict[str, Any]]] = {
     "patterns.ratings_of_table": lambda rng: {
         "table": jnp.asarray(rng.integers(1, 9, (C, C)), jnp.float32)
     },
+    "patterns.ratings_of_labels": lambda rng: {
+        "labels": jnp.asarray(rng.integers(-1, 2, (R, N)), jnp.float32)
+    },
     "icc.icc": scores,
     "icc.icc_interval": scores,
     "icc.mean_squares": scores,

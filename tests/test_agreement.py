@@ -261,7 +261,18 @@ def test_ratio_is_refused_for_labels_with_zero():
             scoring.krippendorff_alpha(ratings, 3, level="ratio", category_values=x)
 
 
+def test_labels_become_ids():
+    labels = jnp.array([[-1, 0, 1, 1], [-1, 0, 0, 5]])
+    ratings, where = scoring.ratings_of_labels(labels)
+    found = scoring.percent_agreement(ratings, np.int64(3), where=where)
+    assert float(found) == pytest.approx(2 / 3)
+
+
 BAD = {
+    "ratings is a list; expected an array \\[R, N\\]": lambda r: scoring.gwet_ac1(
+        [[0, 1], [1, 1]], 3
+    ),
+    "num_categories is True; expected a whole": lambda r: scoring.gwet_ac1(r, True),
     "expected \\[3, 3\\], as num_categories is 3": lambda r: scoring.fleiss_kappa(
         r, 3, weights=jnp.eye(2)
     ),

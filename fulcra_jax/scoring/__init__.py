@@ -75,6 +75,7 @@ from fulcra_jax.scoring.mace import mace_from as mace_from
 from fulcra_jax.scoring.patterns import PatternTable as PatternTable
 from fulcra_jax.scoring.patterns import pattern_table as pattern_table
 from fulcra_jax.scoring.patterns import ratings_of_counts as ratings_of_counts
+from fulcra_jax.scoring.patterns import ratings_of_labels as ratings_of_labels
 from fulcra_jax.scoring.patterns import ratings_of_table as ratings_of_table
 from fulcra_jax.scoring.power import LabelsNeeded as LabelsNeeded
 from fulcra_jax.scoring.power import labels_needed as labels_needed

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fulcra_jax import _check
 
@@ -77,7 +78,8 @@ def checked(
 
 def categories(caller: str, num_categories: int) -> None:
     """Raises if the number of categories is not a positive Python number."""
-    if not isinstance(num_categories, int) or num_categories < 1:
+    whole = isinstance(num_categories, int | np.integer)
+    if not whole or isinstance(num_categories, bool) or num_categories < 1:
         raise ValueError(
             f"{caller}: num_categories is {num_categories!r}; expected a whole number "
             "of at least 1 (it is declared, not counted from the data)."

@@ -4,11 +4,12 @@
 Every coefficient is (p_a - p_e) / (1 - p_e): the share p_a of agreeing pairs of raters,
 corrected by the share p_e that chance would give; they differ in what chance is.
 
-Axes: R raters, N units, K categories. `ratings` are category ids (label + 1 for
--1/0/+1); an id outside `[0, K)` counts as missing, an entry with `where=False` is never
-read. K is declared, because Brennan-Prediger, AC1 and the weighted coefficients change
-when a category that exists does not occur. `unit_weights` say how often a unit counts,
-so that a `PatternTable` gives the same figures as the units it was made of.
+Axes: R raters, N units, K categories. `ratings` are category ids: labels -1/0/+1 go
+through `ratings_of_labels` first, because an id outside `[0, K)` counts as missing. An
+entry with `where=False` is never read. K is declared, because Brennan-Prediger, AC1 and
+the weighted coefficients change when a category that exists does not occur.
+`unit_weights` say how often a unit counts, so that a `PatternTable` gives the same
+figures as the units it was made of.
 
 Undefined is NaN; `chance_corrected` says why, and gives standard errors.
 """

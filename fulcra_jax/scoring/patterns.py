@@ -112,6 +112,33 @@ def pattern_table(
     )
 
 
+def ratings_of_labels(labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Category ids of labels -1, 0, +1, which the functions of this room want.
+
+    A label of -1 passed on as it is would count as missing, without a word.
+
+    Args:
+      labels: `[...]` int or float: -1, 0, +1; anything else, NaN too, is missing.
+
+    Returns:
+      `ratings [...]` int32 ids 0, 1, 2 (0 where missing) and `where [...]` bool.
+
+    Raises:
+      ValueError: if `labels` is no array.
+
+    Reference:
+      The class order (-1, 0, +1) of this project.
+
+    >>> ratings, where = ratings_of_labels(jnp.array([[-1.0, 0.0], [1.0, jnp.nan]]))
+    >>> ratings.tolist(), where.tolist()
+    ([[0, 1], [2, 0]], [[True, True], [True, False]])
+    """
+    _check.shapes("patterns.ratings_of_labels", labels=(labels, "..."))
+    labels = jnp.asarray(labels)
+    where = (labels == -1) | (labels == 0) | (labels == 1)
+    return jnp.where(where, labels, -1).astype(jnp.int32) + 1, where
+
+
 def ratings_of_table(table: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The ratings that a two-rater contingency table stands for.
 
