@@ -17,3 +17,10 @@ def _doctest_names(doctest_namespace):
     from fulcra_jax import scoring
 
     doctest_namespace.update(jax=jax, jnp=jnp, np=np, scoring=scoring)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _drop_compiled_programs():
+    """Thousands of programs in one process exhaust its memory maps: XLA then aborts."""
+    yield
+    jax.clear_caches()

@@ -4,6 +4,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from jax.core import Tracer
+
 
 def shapes(caller: str, /, **arrays: tuple[Any, str]) -> dict[str, int]:
     """Binds axis letters to sizes and raises if two arrays disagree.
@@ -29,7 +32,7 @@ def shapes(caller: str, /, **arrays: tuple[Any, str]) -> dict[str, int]:
             want = ", ".join(axes.split())
             raise ValueError(
                 f"{caller}: {name} is a {type(array).__name__}; expected an array "
-                f"[{want}]."
+                f"[{want}]; jax.numpy.asarray makes one."
             )
         letters = axes.split()
         batched = letters[:1] == ["..."]
@@ -54,6 +57,27 @@ def shapes(caller: str, /, **arrays: tuple[Any, str]) -> dict[str, int]:
                 )
             owner.setdefault(letter, name)
     return size
+
+
+def ids(
+    caller: str, name: str, x: Any, size: int, where: Any = None, *, least: int = 0
+) -> None:
+    """Raises if an id that counts is outside `[least, size)`.
+
+    While tracing nothing can be read and nothing is raised: such an id is then missing,
+    as the docstrings say. Labels -1/0/+1 in the place of ids would lose every -1.
+    """
+    if isinstance(x, Tracer) or isinstance(where, Tracer):
+        return
+    outside = (np.asarray(x) < least) | (np.asarray(x) >= size)
+    if where is not None:
+        outside &= np.asarray(where, bool)
+    if outside.any():
+        raise ValueError(
+            f"{caller}: {name} holds {np.asarray(x)[outside][0]}, outside "
+            f"[{least}, {size}); labels -1/0/+1 go through ratings_of_labels first, "
+            "missing entries through where."
+        )
 
 
 def known(caller: str, what: str, name: str, names: Mapping[str, Any] | tuple) -> None:

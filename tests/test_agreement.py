@@ -192,7 +192,6 @@ DEGENERATE = {
         Reason.NO_PAIRS,
     ),
     "one category": (np.ones((3, 5), int), np.ones((3, 5), bool), Reason.ONE_CATEGORY),
-    "ids outside": (np.full((3, 4), 7), np.ones((3, 4), bool), Reason.NO_RATINGS),
 }
 
 
@@ -219,6 +218,21 @@ def test_degenerate_is_nan_in_the_plain_functions(name):
     assert all(np.isnan(x) for x in plain.values()), plain
     # All agree where one category occurs; there is only nothing to correct it by.
     assert agreement == 1.0 if reason == Reason.ONE_CATEGORY else np.isnan(agreement)
+
+
+def test_ids_outside_are_missing_while_tracing_and_refused_otherwise():
+    ratings = jnp.full((3, 4), 7)
+    found = everything(ratings, jnp.ones((3, 4), bool), jnp.ones(4))
+    assert int(found["gwet"].reason) == Reason.NO_RATINGS
+    with pytest.raises(ValueError, match=r"holds 7, outside \[0, 3\); labels -1/0/\+1"):
+        scoring.gwet_ac1(ratings, 3)
+    with pytest.raises(ValueError, match="gwet_ac1: ratings holds -1"):
+        scoring.gwet_ac1(ratings - 8, 3)
+
+
+def test_a_traced_number_of_categories_is_explained():
+    with pytest.raises(ValueError, match="static_argnames='num_categories'"):
+        jax.jit(scoring.gwet_ac1)(jnp.zeros((2, 3), int), 3)
 
 
 def test_degenerate_tables_do_not_disturb_their_neighbours_in_a_vmap():
@@ -334,7 +348,7 @@ def test_a_view_keeps_what_is_missing():
     where = jnp.array([[True, False], [False, True]])
     view = scoring.mention_view(jnp.array([[0, 1], [9, 2]]), where=where)
     assert view.where.tolist() == where.tolist()
-    view = scoring.polarity_view(jnp.array([[0, 1], [-1, 2]]))
+    view = scoring.polarity_view(jnp.array([[0, 1], [-1, 2]]), where=where)
     assert view.where.tolist() == [[True, False], [False, True]]
 
 

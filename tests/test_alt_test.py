@@ -152,3 +152,18 @@ def test_a_difference_within_rounding_is_a_tie():
     result = alt_test(jnp.full(5, 1.3), humans, scoring="rmse")
     # Human 0: d = 0 throughout. Human 1 against 0.7: .3 is nearer than .6.
     assert result.p_values.tolist() == [0.0, 1.0]
+
+
+def test_nan_is_no_answer():
+    llm = jnp.tile(jnp.array([0.0, 1.0, 2.0]), 20)
+    humans = jnp.stack([llm, llm, jnp.roll(llm, 1)])
+    where = jnp.arange(60)[None] > jnp.array([[9], [-1], [19]])
+    masked = alt_test(llm, humans, where=where)
+    spoiled = alt_test(llm, jnp.where(where, humans, jnp.nan))
+    np.testing.assert_array_equal(spoiled.items, masked.items)
+    np.testing.assert_allclose(spoiled.p_values, masked.p_values)
+
+
+def test_epsilon_is_a_share():
+    with pytest.raises(ValueError, match="epsilon is 20; expected 0 <= epsilon < 1"):
+        module.alt_test(jnp.zeros(5, int), jnp.zeros((3, 5), int), epsilon=20)

@@ -219,3 +219,12 @@ def test_audit_probabilities_follow_the_root_of_the_error_rate():
         jnp.array([0.01, 0.04, 0.16]), 0.7, uniform_share=0.0
     )
     np.testing.assert_allclose(found, [0.1, 0.2, 0.4], rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [0.15, -3])
+def test_a_number_of_texts_is_whole(size):
+    where = jnp.ones(20, bool)
+    with pytest.raises(ValueError, match=r"audit_sample: size is .* a whole number"):
+        scoring.audit_sample(jax.random.key(0), size, where=where)
+    with pytest.raises(ValueError, match=r"needs_review: budget is .* a whole number"):
+        scoring.needs_review(CONSISTENCY, budget=size)

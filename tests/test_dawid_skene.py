@@ -276,7 +276,9 @@ def test_units_and_raters_without_ratings_change_nothing(model):
 def test_nothing_observed_is_nan(model):
     prior = None if model is dawid_skene else (2.0, 1.0)
     # Also through a pattern table: patterns exist, but all of count 0 or empty.
-    table = patterns.pattern_table(jnp.full((2, 5), -1), 2)
+    table = patterns.pattern_table(
+        jnp.zeros((2, 5), int), 2, where=jnp.zeros((2, 5), bool)
+    )
     fit = fitted(
         model,
         table.ratings,

@@ -170,8 +170,11 @@ def test_a_label_that_could_not_have_been_drawn_is_nan(pi):
     probability = jnp.array([pi, 0.5, 0.5])
     labelled = jnp.array([True, True, False])
     assert np.isnan(dsl_mean(y, f, probability, labelled)[:4]).all()
-    # Without a label nothing is divided by it.
-    assert not np.isnan(dsl_mean(y, f, probability, labelled.at[0].set(False))).any()
+    # Without a label nothing is divided by it, but the prediction would be the truth.
+    unseen = labelled.at[0].set(False)
+    assert np.isnan(dsl_mean(y, f, probability, unseen)[:4]).all()
+    others = dsl_mean(y, f, probability, unseen, where=jnp.array([False, True, True]))
+    assert not np.isnan(others).any()
 
 
 def test_risk_and_coverage_equal_scipy():

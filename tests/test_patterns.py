@@ -69,8 +69,11 @@ def test_weights_are_summed():
 def test_masked_and_impossible_ids_are_missing():
     ratings = jnp.array([[0, 2**31 - 1, -5], [1, 1, 3]])
     where = jnp.array([[True, False, True], [True, True, True]])
-    shown = rows_of(scoring.pattern_table(ratings, 2, where=where))
-    assert shown.tolist() == [[0, -1, -1], [1, 1, -1]]
+    table = jax.jit(lambda r, w: scoring.pattern_table(r, 2, where=w))(ratings, where)
+    assert rows_of(table).tolist() == [[0, -1, -1], [1, 1, -1]]
+    # Where they can be seen they are refused.
+    with pytest.raises(ValueError, match=r"ratings holds -5, outside \[0, 2\)"):
+        scoring.pattern_table(ratings, 2, where=where)
 
 
 def test_too_many_patterns_cannot_be_traced():

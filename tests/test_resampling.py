@@ -205,12 +205,23 @@ def test_an_item_of_no_cluster_has_weight_zero():
         jax.random.key(0),
         lambda w: w,
         4,
-        cluster=jnp.array([0, 1, -1, 9]),
+        cluster=jnp.array([0, 1, -1, -1]),
         num_clusters=2,
         num_resamples=20,
     )
     np.testing.assert_array_equal(weights[:, 2:], 0.0)
     np.testing.assert_array_equal(weights.sum(1), 2.0)
+
+
+def test_clusters_counted_from_one_are_refused():
+    with pytest.raises(ValueError, match="cluster holds 2, but num_clusters is 2"):
+        resampling.bootstrap(
+            jax.random.key(0),
+            lambda w: w,
+            3,
+            cluster=jnp.array([1, 1, 2]),
+            num_clusters=2,
+        )
 
 
 def test_bootstrap_refuses_what_does_not_fit():

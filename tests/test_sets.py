@@ -95,3 +95,8 @@ def test_equal_sets_everywhere_are_undefined():
 def test_an_unknown_distance_is_named():
     with pytest.raises(KeyError, match="distance 'dice' is unknown; known are: jacc"):
         scoring.set_alpha(jnp.ones((2, 2, 2), bool), distance="dice")
+
+
+def test_ids_are_no_sets():
+    with pytest.raises(ValueError, match="sets has dtype int32; expected bool"):
+        scoring.set_alpha(jnp.zeros((2, 4, 3), jnp.int32))

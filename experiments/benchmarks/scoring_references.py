@@ -65,8 +65,8 @@ def statsmodels_fleiss(data):
         ]
 
     seconds, kappas = timed(run)
-    note = "" if len(some) == len(data) else "one value"
-    return seconds * len(data) / len(some), f"{note} no missing".strip(), kappas
+    note = "" if len(some) == len(data) else "one value, "
+    return seconds * len(data) / len(some), f"{note}no missing", kappas
 
 
 def sklearn_cohen(data):

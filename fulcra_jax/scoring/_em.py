@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fulcra_jax import _check
 from fulcra_jax.scoring import _ratings
 
 MARGIN = 1e-5
@@ -51,6 +52,7 @@ def answers(
     """`[R, K, N]` one-hot ratings, 0 where missing."""
     _ratings.categories(caller, num_categories)
     _ratings.integers(caller, "ratings", ratings)
+    _check.ids(caller, "ratings", ratings, num_categories, where)
     category_k = jnp.arange(num_categories)[None, :, None]
     given_rkn = jnp.asarray(ratings)[:, None, :] == category_k
     if where is not None:

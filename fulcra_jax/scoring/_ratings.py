@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from fulcra_jax import _check
 
@@ -65,6 +66,7 @@ def checked(
     )
     categories(caller, num_categories)
     integers(caller, "ratings", ratings)
+    _check.ids(caller, "ratings", ratings, num_categories, where)
     if unit_weights is None:
         weight_n = jnp.ones(ratings.shape[1:])
     else:
@@ -78,6 +80,11 @@ def checked(
 
 def categories(caller: str, num_categories: int) -> None:
     """Raises if the number of categories is not a positive Python number."""
+    if isinstance(num_categories, Tracer):
+        raise ValueError(
+            f"{caller}: num_categories is traced, but must be known when compiling; "
+            "use jax.jit(..., static_argnames='num_categories')."
+        )
     whole = isinstance(num_categories, int | np.integer)
     if not whole or isinstance(num_categories, bool) or num_categories < 1:
         raise ValueError(
@@ -90,7 +97,8 @@ def integers(caller: str, name: str, x: jax.Array) -> None:
     """Raises if an array of ids has another dtype than a whole number's."""
     if not jnp.issubdtype(x.dtype, jnp.integer):
         raise ValueError(
-            f"{caller}: {name} has dtype {x.dtype}; expected integer category ids."
+            f"{caller}: {name} has dtype {x.dtype}; expected integer category ids "
+            "(ratings_of_labels makes them of labels -1, 0, +1)."
         )
 
 

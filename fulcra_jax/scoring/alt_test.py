@@ -57,8 +57,9 @@ def alt_test(
         skilled annotators, 0.1 for crowd workers.
       alpha: the false discovery rate, in (0, 1).
       scoring: "agreement" for categories, "rmse" for numbers.
-      where: `[R, N]` bool, False where a human gave no answer.
-      llm_where: `[N]` bool, False where the LLM gave none.
+      where: `[R, N]` bool, False where a human gave no answer; NaN is none either.
+      llm_where: `[N]` bool, False where the LLM gave none. A code for "no answer", -1
+        say, is an answer unless it is masked here.
 
     Returns:
       `winning_rate` and `advantage_probability` (the mean over humans of mean W_llm,
@@ -69,7 +70,7 @@ def alt_test(
       p-value is 0 or 1, whatever their number: look at `items`.
 
     Raises:
-      ValueError: if shapes disagree or `alpha` is not between 0 and 1.
+      ValueError: if shapes disagree, or `alpha` or `epsilon` is not between 0 and 1.
       KeyError: if `scoring` is unknown.
 
     Reference:
@@ -91,11 +92,15 @@ def alt_test(
         llm_where=(llm_where, "N"),
     )
     _check.known(caller, "scoring", scoring, SCORINGS)
+    if not 0.0 <= epsilon < 1.0:
+        raise ValueError(f"{caller}: epsilon is {epsilon}; expected 0 <= epsilon < 1.")
     if not 0.0 < alpha < 1.0:
         raise ValueError(f"{caller}: alpha is {alpha}; expected 0 < alpha < 1.")
     where = jnp.ones(humans.shape, bool) if where is None else jnp.asarray(where, bool)
     if llm_where is not None:
-        where = where & llm_where[None]
+        where = where & jnp.asarray(llm_where, bool)[None]
+    # NaN is no answer: it would tie with everything.
+    where = where & (humans == humans) & (llm == llm)[None]
     humans = jnp.where(where, humans, 0)
     llm = jnp.where(where.any(0), llm, 0)
     dtype = _dtype(llm, humans)

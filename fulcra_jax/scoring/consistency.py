@@ -320,6 +320,7 @@ def _compare(
     """`[R, R, N]` likeness of every two passes, and which pairs can be compared."""
     _check.shapes(caller, ratings=(ratings, "R N V"), where=(where, "R N V"))
     _ratings.integers(caller, "ratings", ratings)
+    _check.ids(caller, "ratings", ratings, 3, where)
     present = (ratings >= 0) & (ratings <= 2)
     if where is not None:
         present &= jnp.asarray(where, bool)

@@ -70,9 +70,10 @@ def dawid_skene(
       where: `[R, N]` bool, False where a rating is missing.
       unit_weights: `[N]` float >= 0, how often a unit counts.
       clamped: `[N]` int, the known category of a unit and -1 where it is not known: its
-        posterior is one-hot in every step (semi-supervised). For a pattern table, pass
-        the known labels as one more row of ratings to `pattern_table` and take that row
-        off again.
+        posterior is one-hot in every step (semi-supervised). For a pattern table, give
+        `pattern_table` the known labels as one more row of ratings (with `where` False
+        where unknown) and take it off again: `ratings=t.ratings[:-1]`,
+        `where=t.where[:-1]`, `clamped=jnp.where(t.where[-1], t.ratings[-1], -1)`.
       pseudo_counts: float >= 0, answers added to every table: `[K, K]`, `[R, K, K]` or
         a number. The result is then the mode under Dirichlet priors with parameters
         1 + c. Default: 2 on the diagonal and 1 elsewhere, without which a category of
@@ -102,7 +103,9 @@ def dawid_skene(
     ([0, 0, 1, 1, 1], True)
     """
     caller = "dawid_skene.dawid_skene"
-    dtype = _checked(caller, ratings, where, unit_weights, clamped, pseudo_counts)
+    dtype = _checked(
+        caller, ratings, num_categories, where, unit_weights, clamped, pseudo_counts
+    )
     x_aln = _em.answers(caller, ratings, num_categories, where, dtype)
     return _fit_tables(
         x_aln, unit_weights, clamped, pseudo_counts, num_iterations, tolerance
@@ -205,7 +208,9 @@ def one_coin(
     ([0, 0, 1, 1, 1], [0.86, 0.75, 0.86])
     """
     caller = "dawid_skene.one_coin"
-    dtype = _checked(caller, ratings, where, unit_weights, clamped, None)
+    dtype = _checked(
+        caller, ratings, num_categories, where, unit_weights, clamped, None
+    )
     k = num_categories
     x_akn = _em.answers(caller, ratings, k, where, dtype)
     right, wrong = pseudo_counts if k > 1 else (pseudo_counts[0], 0.0)
@@ -232,6 +237,7 @@ def _array(x: jax.Array | float | None) -> jax.Array | None:
 def _checked(
     caller: str,
     ratings: jax.Array,
+    num_categories: int,
     where: jax.Array | None,
     unit_weights: jax.Array | None,
     clamped: jax.Array | None,
@@ -247,6 +253,7 @@ def _checked(
     )
     if clamped is not None:
         _ratings.integers(caller, "clamped", clamped)
+        _check.ids(caller, "clamped", clamped, num_categories, least=-1)
     return _em.work_dtype(unit_weights, _array(pseudo_counts))
 
 

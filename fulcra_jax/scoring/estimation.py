@@ -96,6 +96,12 @@ def ppi_mean(
     caller = "estimation.ppi_mean"
     _level(caller, level)
     _check.known(caller, "population", population, POPULATIONS)
+    _check.shapes(
+        caller,
+        labels=(labels, "..."),
+        predictions_labelled=(predictions_labelled, "..."),
+        predictions_unlabelled=(predictions_unlabelled, "..."),
+    )
     trailing = labels.shape[1:]
     _same(caller, "predictions_labelled", predictions_labelled, labels.shape)
     others = (*predictions_unlabelled.shape[:1], *trailing)
@@ -140,9 +146,9 @@ def dsl_mean(
     SE = standard deviation of these pseudo-outcomes (ddof 1) / sqrt(N)
 
     It is unbiased for any predictions if every item could have been drawn: pi > 0
-    everywhere, also where no label came (overlap). An item with pi = 0 counts with its
-    prediction as truth, and nothing here can tell. Sampling with pi bounded well above
-    0 matters: one label with pi = 0.01 counts a hundred times.
+    everywhere, also where no label came (overlap). An item that could not be drawn has
+    to be taken out by `where`, and the mean is then of the others. Sampling with pi
+    bounded well above 0 matters: one label with pi = 0.01 counts a hundred times.
 
     Args:
       labels: `[N, ...]` numbers; read only where `labelled`.
@@ -154,8 +160,8 @@ def dsl_mean(
       where: `[N]` bool, False where an item does not count at all.
 
     Returns:
-      Five arrays `[...]`; `lam` is 1. NaN if a labelled item has a probability outside
-      (0, 1], and for fewer than two items. The standard error is that of a
+      Five arrays `[...]`; `lam` is 1. NaN if an item that counts has a probability
+      outside (0, 1], and for fewer than two items. The standard error is that of a
       superpopulation, and on the safe side for stratified draws.
 
     Raises:
@@ -175,6 +181,8 @@ def dsl_mean(
     _level(caller, level)
     _check.shapes(
         caller,
+        labels=(labels, "..."),
+        predictions=(predictions, "..."),
         probability=(probability, "N"),
         labelled=(labelled, "N"),
         where=(where, "N"),
@@ -186,7 +194,8 @@ def dsl_mean(
     labelled = jnp.asarray(labelled, bool)
     if where is not None:
         labelled = labelled & where
-    valid = jnp.where(labelled, (pi > 0.0) & (pi <= 1.0), True).all()
+    counts = jnp.ones_like(labelled) if where is None else jnp.asarray(where, bool)
+    valid = jnp.where(counts, (pi > 0.0) & (pi <= 1.0), True).all()
     weight = jnp.where(labelled, 1.0 / jnp.where(labelled & (pi > 0.0), pi, 1.0), 0.0)
     drawn = jnp.broadcast_to(_column(labelled, f), f.shape)
     f = _zeroed(f, present)

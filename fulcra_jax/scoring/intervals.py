@@ -150,6 +150,12 @@ def bca_interval(
         raise ValueError(
             f"intervals.bca_interval: level is {level}; expected 0 < level < 1."
         )
+    _check.shapes(
+        "intervals.bca_interval",
+        samples=(samples, "..."),
+        estimate=(estimate, "..."),
+        jackknife_values=(jackknife_values, "..."),
+    )
     shape = estimate.shape
     for name, x in (("samples", samples), ("jackknife_values", jackknife_values)):
         if x.shape[1:] != shape or x.ndim == 0:

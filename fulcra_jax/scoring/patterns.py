@@ -92,6 +92,7 @@ def pattern_table(
     )
     _ratings.categories(caller, num_categories)
     _ratings.integers(caller, "ratings", ratings)
+    _check.ids(caller, "ratings", ratings, num_categories, where)
     raters = ratings.shape[0]
     if anonymous:
         possible = (raters + 1) ** num_categories

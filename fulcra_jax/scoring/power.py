@@ -57,8 +57,8 @@ def labels_needed(
     Returns:
       `total` and `more` = max(total - n, 0). inf where more than M labels were needed:
       "ppi" then has predictions of too few items; "finite" always gets there. rho below
-      0 counts as 0 for "ppi", as its lam does. 0 if the pilot's labels do not vary:
-      it was too small to see the variance. NaN for fewer than three entries.
+      0 counts as 0 for "ppi", as its lam does. NaN for fewer than three entries,
+      and if the pilot's labels do not vary: it was too small to see the variance.
 
     Raises:
       ValueError: if shapes disagree, or `half_width` or `level` is out of range.
@@ -104,7 +104,7 @@ def labels_needed(
     # A hair below a whole number is that number.
     total = jnp.ceil(total * (1.0 - 8.0 * jnp.finfo(n.dtype).eps))
     total = jnp.where(total > m, jnp.inf, total)
-    total = jnp.where(n >= 3.0, total, jnp.nan)
+    total = jnp.where((n >= 3.0) & (var_y > 0.0), total, jnp.nan)
     return LabelsNeeded(total, jnp.maximum(total - n, 0.0))
 
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from fulcra_jax import _check
 
@@ -160,7 +161,8 @@ def bootstrap(
       weights are float32, or float64 under x64; whole numbers either way.
 
     Raises:
-      ValueError: if N is 0, `cluster` is not `[N]` or `num_clusters` is missing.
+      ValueError: if N is 0, `cluster` is not `[N]`, `num_clusters` is missing, or an
+        id is not below it (while tracing, such an item has weight 0).
 
     Reference:
       Efron and Tibshirani 1993, "An introduction to the bootstrap", chapter 6; Field
@@ -177,6 +179,7 @@ def bootstrap(
             f"resampling.bootstrap: num_units is {num_units}; expected at least 1."
         )
     if cluster is not None:
+        _check.shapes("resampling.bootstrap", cluster=(cluster, "N"))
         if cluster.shape != (num_units,):
             raise ValueError(
                 f"resampling.bootstrap: cluster has shape {cluster.shape}; expected "
@@ -184,6 +187,12 @@ def bootstrap(
             )
         if num_clusters is None:
             raise ValueError("resampling.bootstrap: cluster needs num_clusters.")
+        traced = isinstance(cluster, Tracer)
+        if not traced and (np.asarray(cluster) >= num_clusters).any():
+            raise ValueError(
+                f"resampling.bootstrap: cluster holds {np.asarray(cluster).max()}, but "
+                f"num_clusters is {num_clusters}; ids run from 0 (-1 leaves one out)."
+            )
     g = num_units if cluster is None or num_clusters is None else num_clusters
     dtype = jnp.zeros(()).dtype
 

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from fulcra_jax import _check
 from fulcra_jax.scoring._ratings import divide
@@ -52,7 +54,8 @@ def needs_review(
       `[N]` bool.
 
     Raises:
-      ValueError: if shapes disagree or neither threshold nor budget is given.
+      ValueError: if shapes disagree, neither threshold nor budget is given, or the
+        budget is no whole number.
 
     Reference:
       Yao et al. 2024 (arXiv 2311.10766), section 3.3: human correction of samples of
@@ -70,6 +73,8 @@ def needs_review(
         raise ValueError(
             f"{caller}: neither threshold nor budget is given; expected at least one."
         )
+    if budget is not None:
+        _whole(caller, "budget", budget)
     allowed = jnp.ones((size["N"],), bool) if where is None else jnp.asarray(where)
     unknown = jnp.isnan(consistency)
     chosen = allowed
@@ -105,7 +110,7 @@ def audit_sample(
       `AuditSample`: every text that can be drawn has the same probability.
 
     Raises:
-      ValueError: if `where` is no vector.
+      ValueError: if `where` is no vector or `size` is no whole number.
 
     Reference:
       Cochran 1977, "Sampling techniques", chapter 2.
@@ -115,6 +120,7 @@ def audit_sample(
     (2, 0.25)
     """
     _check.shapes("review.audit_sample", where=(where, "N"))
+    _whole("review.audit_sample", "size", size)
     where = jnp.asarray(where, bool)
     n = where.shape[0]
     draw = jnp.where(where, jax.random.uniform(key, (n,)), jnp.inf)
@@ -223,6 +229,17 @@ def audit_probability(
     # Each round cuts at least one more; the number of rounds that matter is small.
     probability, _ = jax.lax.scan(cut, size * share, None, length=16)
     return jnp.minimum(probability, 1.0)
+
+
+def _whole(caller: str, name: str, number: int | jax.Array) -> None:
+    """Raises unless a number of texts is a whole number of at least 0."""
+    dtype = number.dtype if isinstance(number, jax.Array) else np.asarray(number).dtype
+    traced = isinstance(number, Tracer)
+    if not np.issubdtype(dtype, np.integer) or not (traced or number >= 0):
+        raise ValueError(
+            f"{caller}: {name} is {number}; expected a whole number of texts, at least "
+            "0 (a share of them: round(share * N))."
+        )
 
 
 def _clipped(x: jax.Array) -> jax.Array:

@@ -78,7 +78,7 @@ def set_alpha(
       `[]` float in (-inf, 1]; NaN if no unit has two ratings or all sets are equal.
 
     Raises:
-      ValueError: if shapes disagree.
+      ValueError: if shapes disagree or the sets are not bool.
       KeyError: if the distance is unknown.
 
     Reference:
@@ -96,6 +96,11 @@ def set_alpha(
         unit_weights=(unit_weights, "N"),
     )
     _check.known(caller, "distance", distance, get_args(Distance))
+    if sets.dtype != bool:
+        raise ValueError(
+            f"{caller}: sets has dtype {sets.dtype}; expected bool [R, N, M], True "
+            "where the set holds the element (signed_sets makes them of class ids)."
+        )
     weight_n = jnp.ones((size["N"],))
     if unit_weights is not None:
         weight_n = jnp.asarray(unit_weights)
@@ -146,6 +151,7 @@ def signed_sets(ratings: jax.Array, *, num_categories: int = 3) -> jax.Array:
             "labels -1, 0, +1."
         )
     ratings = jnp.asarray(ratings)
+    _check.ids("sets.signed_sets", "ratings", ratings, 3)
     return jnp.concatenate([ratings == 0, ratings == 2], axis=-1)
 
 

@@ -80,5 +80,6 @@ def polarity_view(ratings: jax.Array, *, where: jax.Array | None = None) -> View
 
 def _present(caller: str, ratings: jax.Array, where: jax.Array | None) -> jax.Array:
     _check.shapes(caller, ratings=(ratings, "R N"), where=(where, "R N"))
+    _check.ids(caller, "ratings", ratings, 3, where)
     present = (ratings >= 0) & (ratings <= 2)
     return present if where is None else present & jnp.asarray(where, bool)
