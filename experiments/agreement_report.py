@@ -8,16 +8,19 @@ python -m experiments.agreement_report FILE --out runs/agreement --disputed 50
 python -m experiments.agreement_report --demo        a simulated file, quality known
 
 FILE is .jsonl (one judgement a line) or .csv (with a header): item, value, annotator,
-kind (human or llm), label (-1, 0, 1 or null for no answer); pass (humans may leave it
-out), source and prompt_id (may be null). Prints a short version and writes to OUT:
-report.md, report.json, values.png, kappas.png, disputed.csv and rejects.jsonl with the
-lines that could not be used. An older report in OUT is replaced.
+kind (human or llm), label (-1, 0, 1 or null for no answer); pass (0 where left out),
+source and prompt_id (may be null). Prints a short version and writes to OUT:
+report.md, report.json, values.png, kappas.png, disputed.csv, consistency.csv (texts
+on which an annotator's passes differ, the worst first) and rejects.jsonl with the lines
+that could not be used. An older report in OUT is replaced.
 """
 
 import csv
 import dataclasses
 import json
+import math
 import pathlib
+import re
 import sys
 import time
 from collections import Counter
@@ -31,6 +34,7 @@ from fulcra_jax.annotation import judgements
 from fulcra_jax.report import (
     agreement,
     agreement_figures,
+    agreement_prose,
     agreement_tables,
     agreement_terminal,
     panel,
@@ -94,12 +98,17 @@ def agreement_report(arguments: Arguments) -> agreement.Report:
     report = agreement.report(_panel(found), options, say=say)
     write(report, rejects, out)
     say("done\n")
-    agreement_terminal.show(report, counted(rejects))
+    agreement_terminal.show(report, set_aside(report, rejects))
     if arguments.demo:
         tables.show(known_quality(report))
     if rejects:
-        print(f"{len(rejects)} lines set aside; the first is {rejects[0]}")
-    print(f"written to {out}/: report.md, report.json, disputed.csv, *.png, rejects")
+        lines = agreement_prose.plural(len(rejects), "line")
+        print(f"{lines} set aside; the first is {rejects[0]}")
+    pictures = "" if report.pooled is None else "values.png, kappas.png, "
+    print(
+        f"written to {out}/: report.md, report.json, {pictures}disputed.csv, "
+        "rejects.jsonl, consistency.csv"
+    )
     return report
 
 
@@ -108,9 +117,28 @@ def _panel(found: judgements.Judgements) -> panel.Panel:
     return panel.Panel(**{field.name: getattr(found, field.name) for field in fields})
 
 
-def counted(rejects: Sequence[judgements.Reject]) -> list[tuple[str, int]]:
-    """How many lines were set aside for each field, the most frequent first."""
-    return Counter(reject.field for reject in rejects).most_common()
+def set_aside(
+    report: agreement.Report, rejects: Sequence[judgements.Reject]
+) -> agreement_prose.SetAside:
+    """The rejects counted: by field, by reason, by annotator."""
+    # Reasons that differ in names and numbers only are the same reason.
+    reasons = [
+        (reject.field, re.sub(r"'[^']*'|\d+", "", reject.reason)) for reject in rejects
+    ]
+    common = Counter(reasons).most_common(1)
+    example = ""
+    if common:
+        first = rejects[reasons.index(common[0][0])]
+        example = f"{first.field}: {first.reason}"
+    known = {one.name for one in report.annotators}
+    people = dict.fromkeys(reject.annotator for reject in rejects if reject.annotator)
+    return agreement_prose.SetAside(
+        fields=tuple(Counter(reject.field for reject in rejects).most_common()),
+        lines=report.judgements + len(rejects),
+        reason=example,
+        times=common[0][1] if common else 0,
+        lost=tuple(name for name in people if name not in known),
+    )
 
 
 def write(
@@ -120,14 +148,15 @@ def write(
 ) -> None:
     """Writes everything to a directory, in place of an older report."""
     out.mkdir(parents=True, exist_ok=True)
-    reasons = counted(rejects)
-    figures = {"rejects": dict(reasons)} | panel.plain(report)
+    aside = set_aside(report, rejects)
+    figures = {"rejects": dict(aside.fields)} | panel.plain(report)
     text = json.dumps(figures, indent=1, ensure_ascii=False, allow_nan=False)
     (out / "report.json").write_text(text + "\n", encoding="utf-8")
-    markdown = agreement_tables.markdown(report, reasons)
+    markdown = agreement_tables.markdown(report, aside)
     (out / "report.md").write_text(markdown, encoding="utf-8")
     judgements.write_rejects(out / "rejects.jsonl", rejects)
     write_disputed(report, out / "disputed.csv")
+    write_consistency(report, out / "consistency.csv")
     for picture in ("values.png", "kappas.png"):
         (out / picture).unlink(missing_ok=True)
     if report.pooled is not None:
@@ -141,12 +170,32 @@ def write_disputed(report: agreement.Report, path: pathlib.Path) -> None:
         writer = csv.writer(file)
         names = [one.name for one in report.annotators]
         header = ["item", "source", "item_disagreement", "value", "disagreement"]
-        writer.writerow([*header, *names])
+        writer.writerow([*header, "reversed", *names])
         for one in report.disputed:
             for value, apart, labels in one.values:
                 shares = f"{one.score:.4f}", value, f"{apart:.4f}"
                 said = ["" if label is None else label for label in labels]
-                writer.writerow([one.item, one.source, *shares, *said])
+                turned = "yes" if value in one.reversed else ""
+                writer.writerow([one.item, one.source, *shares, turned, *said])
+
+
+def write_consistency(report: agreement.Report, path: pathlib.Path) -> None:
+    """One row per text and annotator of several passes, the least consistent first.
+
+    Texts with too few passes to compare come last, without a Jaccard.
+    """
+    rows = [
+        (jaccard, item, one.name, differing)
+        for one in report.consistency
+        for item, jaccard, differing in one.texts
+    ]
+    rows.sort(key=lambda row: math.inf if math.isnan(row[0]) else row[0])
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["item", "annotator", "signed_jaccard", "differing_values"])
+        for jaccard, item, name, differing in rows:
+            share = "" if math.isnan(jaccard) else f"{jaccard:.4f}"
+            writer.writerow([item, name, share, "; ".join(differing)])
 
 
 def known_quality(report: agreement.Report) -> tables.Table:
@@ -162,7 +211,7 @@ def known_quality(report: agreement.Report) -> tables.Table:
             ]
         )
     header = ["annotator", "-1", "0", "+1"]
-    return "P(says k if true): as simulated / as estimated", header, body
+    return "says the true label: as simulated / as estimated", header, body
 
 
 def main(argv: Sequence[str] | None = None) -> int:

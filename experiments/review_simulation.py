@@ -248,8 +248,9 @@ def markdown(report: dict[str, Any]) -> str:
         "# Estimating the share of +1 from an LLM and a human",
         "",
         f"{arguments['runs']:,} runs of {arguments['items']} items, "
-        f"{arguments['reviewed']:.0%} reviewed, seed {arguments['seed']}; the share of +1 that "
-        f"the human would find is {report['truth']:.5f}. In brackets the Monte Carlo standard error. The last "
+        f"{arguments['reviewed']:.0%} reviewed, seed {arguments['seed']}; the share of "
+        f"+1 that the human would find is {report['truth']:.5f}. In brackets the Monte "
+        "Carlo standard error. The last "
         "column is the mean claimed standard error over the actual spread.",
         "",
         "| pipeline | bias | RMSE | coverage of 95 % | width | claimed / actual |",

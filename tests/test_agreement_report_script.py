@@ -2,6 +2,7 @@
 """The command of the agreement report, end to end, and its answers to bad input."""
 
 import csv
+import dataclasses
 import json
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 
 from experiments import agreement_demo
 from experiments import agreement_report as script
+from fulcra_jax.report import agreement_prose
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -25,6 +27,7 @@ FILES = {
     "values.png",
     "kappas.png",
     "disputed.csv",
+    "consistency.csv",
     "rejects.jsonl",
     "demo.jsonl",
 }
@@ -37,7 +40,9 @@ def test_the_demo_end_to_end(tmp_path, capsys):
     assert {path.name for path in out.iterdir()} == FILES
     said = capsys.readouterr().out
     assert "as simulated / as estimated" in said
-    assert "3 lines set aside; the first is demo.jsonl:31201: line: is no JSON" in said
+    assert (
+        "3 lines set aside; the first is demo.jsonl:31201: line: is not valid" in said
+    )
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     assert report["rejects"] == {"line": 1, "value": 1, "label": 1}
     assert report["judgements"] == 31_200
@@ -58,7 +63,19 @@ def test_the_demo_end_to_end(tmp_path, capsys):
         rows = list(csv.DictReader(file))
     assert len({row["item"] for row in rows}) == 3
     assert {row["ada"] for row in rows} <= {"-1", "0", "1", ""}
+    with (out / "consistency.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 240
+    assert {row["annotator"] for row in rows} == {"model-x", "model-y"}
+    shares = [float(row["signed_jaccard"]) for row in rows]
+    assert shares == sorted(shares)
+    assert shares[0] < 0.5
+    for row, share in zip(rows, shares, strict=True):
+        assert (share == 1.0) == (row["differing_values"] == ""), row
+    assert said.splitlines()[-1].endswith("rejects.jsonl, consistency.csv")
     text = (out / "report.md").read_text(encoding="utf-8")
+    assert "consistency.csv" in text[text.index("## 5.") : text.index("## 6.")]
+    assert "were set aside, most often" not in text  # 3 of 31203 lines
     for section in range(1, 9):
         assert f"\n## {section}. " in text
     assert "python -m experiments.review_simulation" in text
@@ -71,7 +88,7 @@ def test_a_file_of_one_annotator_replaces_an_older_report(tmp_path, capsys):
     )
     out = tmp_path / "out"
     out.mkdir()
-    for name in ("values.png", "kappas.png"):
+    for name in ("values.png", "kappas.png", "consistency.csv"):
         (out / name).write_bytes(b"of an older report")
     assert script.main([str(path), "--out", str(out)]) == 0
     assert {path.name for path in out.iterdir()} == FILES - {
@@ -88,6 +105,29 @@ def test_a_file_of_one_annotator_replaces_an_older_report(tmp_path, capsys):
         "reason": "is '2'; it should be -1, 0, 1 or null.",
         "text": "r2,Power,Ann,human,2",
     }
+
+
+def test_many_lines_set_aside_are_the_first_thing_said(tmp_path, capsys):
+    path = tmp_path / "a.csv"
+    rows = ["item,value,annotator,kind,label"]
+    rows += [f"r{n},Power,Ann,human,{n % 2}" for n in range(300)]
+    for name in ("bot", "bot", "bot"):
+        rows.append(f"r1,Power,{name},llm,{len(rows)}")
+    path.write_text("\n".join([*rows, "r9,Power,Ann,human,1", ""]))
+    out = tmp_path / "out"
+    assert script.main([str(path), "--out", str(out)]) == 0
+    want = "4 of 304 lines were set aside, most often (in 3) for a reason like this: "
+    want += "label: is '301'; it should be -1, 0, 1 or null. No line of bot could be "
+    want += "used. All of them stand in rejects.jsonl."
+    text = (out / "report.md").read_text(encoding="utf-8")
+    assert text.splitlines()[2] == f"- **{want}**"
+    said = capsys.readouterr().out
+    assert want in " ".join(said[said.index("- ") :].split())
+    # A lost annotator is said of whatever his share.
+    aside = agreement_prose.SetAside((("label", 1),), 1000, "x", 1)
+    assert agreement_prose._set_aside(aside) == []
+    lost = dataclasses.replace(aside, lost=("bot",))
+    assert "1 of 1000 lines was set aside" in agreement_prose._set_aside(lost)[0]
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_labels_in_every_spelling(tmp_path, label, rating):
 @pytest.mark.parametrize(
     ("text", "field", "reason"),
     [
-        ('{"item": ', "line", "is no JSON"),
+        ('{"item": ', "line", "is not valid JSON"),
         ("[1]", "line", "is a JSON list, no object"),
         ("[" * 100_000, "line", "cannot be decoded"),
         ("9" * 5000, "line", "cannot be decoded"),
@@ -92,7 +92,7 @@ def test_labels_in_every_spelling(tmp_path, label, rating):
         (line(annotator=["Ann"]), "annotator", r"is \['Ann'\]; it should be text"),
         (line(kind="robot"), "kind", "is 'robot'; it should be human or llm"),
         (line(kind=...), "kind", "is missing"),
-        (line(annotator="bot", kind="llm", **{"pass": None}), "pass", "is missing"),
+        ('{"item": "r', "line", "JSON .Unterminated string starting at column 10"),
         (line(**{"pass": -1}), "pass", "is -1; it should be a whole number from 0"),
         (line(**{"pass": True}), "pass", "is True; it should be a whole"),
         (line(**{"pass": 0.5}), "pass", "is 0.5; it should be a whole"),
@@ -136,6 +136,24 @@ def test_a_line_that_looks_like_an_earlier_one_is_still_checked(tmp_path):
     )
     assert [reject.field for reject in rejects] == ["pass"]
     assert found.items == ("1",)
+
+
+def test_a_missing_pass_is_pass_0(tmp_path):
+    bot = {"annotator": "bot", "kind": "llm", "pass": None}
+    for lines, name in (
+        ([line(**bot), line(**bot), line(**bot | {"pass": 1})], "a.jsonl"),
+        (
+            ["item,value,annotator,kind,label,pass"]
+            + [f"r1,Power,bot,llm,1,{number}" for number in ("", "", 1)],
+            "a.csv",
+        ),
+    ):
+        found, (reject,) = read(tmp_path, *lines, name=name)
+        assert found.row_pass.tolist() == [0, 1]
+        assert "without pass it is pass 0: number the passes" in reject.reason
+        assert reject.annotator == "bot"
+    _, (reject,) = read(tmp_path, line(), line())
+    assert "number the passes" not in reject.reason
 
 
 def test_a_source_that_is_given_once_counts_for_the_item(tmp_path):
@@ -225,6 +243,8 @@ def test_csv_lines_are_numbered_and_set_aside(tmp_path):
         ("a.csv", b"item,value,annotator,kind,label\n", "the file is empty"),
         ("a.csv", b"item,value,kind,Label\n", "header has no column annotator; it has"),
         ("a.csv", b"item,value,annotator,kind,label,item\n", "has item more than once"),
+        ("a.csv", b"item;value;kind\n", r"commas, not by semicolons\."),
+        ("a.json", b"\n [\n{},\n{}]\n", r"a JSON list; it should hold one object per"),
         ("a.jsonl", b"\n{\xff\n", r"is not UTF-8 \(byte 0xff"),
         (
             "a.jsonl",

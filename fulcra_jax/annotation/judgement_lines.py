@@ -61,16 +61,25 @@ def _check_file(path: pathlib.Path) -> None:
 def _json_records(
     path: pathlib.Path, file: Iterable[str]
 ) -> Iterator[tuple[int, str, Any]]:
-    del path
+    begun = False
     for line, text in enumerate(file, 1):
         text = text.rstrip("\r\n")
         if not text or text.isspace():
             continue
+        if not begun and path.suffix.lower() == ".json" and text.lstrip()[0] == "[":
+            raise ValueError(
+                f"{path}: holds a JSON list; it should hold one object per line "
+                "(JSONL)."
+            )
+        begun = True
         record: Any
         try:
             fields = json.loads(text)
         except json.JSONDecodeError as error:
-            record = Fault("line", f"is no JSON ({error.msg} at column {error.colno}).")
+            what = error.msg.removesuffix(" at")
+            record = Fault(
+                "line", f"is not valid JSON ({what} at column {error.colno})."
+            )
         except (ValueError, RecursionError):
             record = Fault("line", "is JSON that cannot be decoded.")
         else:
@@ -135,11 +144,28 @@ def _columns(path: pathlib.Path, header: list[str]) -> dict[str, int]:
     lower = [name.lower() for name in header]
     missing = [field for field in REQUIRED if field not in lower]
     if missing:
+        advice = ""
+        if len(header) == 1 and ";" in header[0]:
+            advice = " Separate the fields by commas, not by semicolons."
         raise ValueError(
             f"{path}: the header has no column {', '.join(missing)}; it has "
-            f"{', '.join(header)}."
+            f"{', '.join(header)}.{advice}"
         )
     twice = sorted({field for field in FIELDS if lower.count(field) > 1})
     if twice:
         raise ValueError(f"{path}: the header has {', '.join(twice)} more than once.")
     return {field: lower.index(field) for field in FIELDS if field in lower}
+
+
+def pass_number(x: Any) -> int:
+    """The number of a pass from its raw field; 0 where it is left out."""
+    if x is None or x is MISSING:
+        return 0
+    whole = x
+    if isinstance(x, str) and x.strip().removesuffix(".0").isdecimal():
+        whole = int(x.strip().removesuffix(".0"))
+    elif isinstance(x, float) and x.is_integer():
+        whole = int(x)
+    if type(whole) is not int or whole < 0:
+        raise Fault("pass", f"is {x!r:.60}; it should be a whole number from 0.")
+    return whole

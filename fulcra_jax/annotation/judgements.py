@@ -7,10 +7,10 @@ A judgement says which label an annotator gave to one value of one item, in whic
 
 `item` (text or whole number), `value` (one of `values.BASIC`, in any case),
 `annotator`, `kind` ("human" or "llm"), `label` (-1, 0, 1, or null for no answer);
-`pass` (a whole number from 0; humans may leave it out), `source` and `prompt_id` (text
-or null; without a prompt id every item is a prompt of its own). A .jsonl or .json file
-holds one object a line, a .csv file a header with these names, an empty field standing
-for null.
+`pass` (a whole number from 0, which it is where left out), `source` and `prompt_id`
+(text or null; without a prompt id every item is a prompt of its own). A .jsonl or .json
+file holds one object a line, a .csv file a header with these names, an empty field
+standing for null.
 
 Lines that cannot be used are set aside with file, line, field and reason; none is
 dropped in silence and none stops the reading.
@@ -28,7 +28,13 @@ from typing import Any, Literal
 import numpy as np
 
 from fulcra_jax import values
-from fulcra_jax.annotation.judgement_lines import MISSING, Fault, records
+from fulcra_jax.annotation.judgement_lines import (
+    FIELDS,
+    MISSING,
+    Fault,
+    pass_number,
+    records,
+)
 
 Kind = Literal["human", "llm"]
 KINDS: tuple[Kind, ...] = ("human", "llm")
@@ -82,6 +88,8 @@ class Reject:
     reason: str
     text: str
     """The line as it stands in the file."""
+    annotator: str = ""
+    """Whose line it is; "" if that cannot be told."""
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.field}: {self.reason}"
@@ -112,23 +120,27 @@ def read_judgements(
     """
     path = pathlib.Path(path)
     collector = _Collector(any_value)
-    rejects = []
+    rejects: list[Reject] = []
+
+    def set_aside(line: int, text: str, record: Any, field: str, reason: str) -> None:
+        who = "" if isinstance(record, Fault) else record[FIELDS.index("annotator")]
+        who = who.strip() if isinstance(who, str) else ""
+        rejects.append(Reject(path.name, line, field, reason, text, who))
+
     for line, text, record in records(path):
         try:
             if isinstance(record, Fault):
                 raise record
             collector.add(line, *record)
         except Fault as fault:
-            rejects.append(Reject(path.name, line, fault.field, fault.reason, text))
+            set_aside(line, text, record, fault.field, fault.reason)
         if progress is not None and line % _EVERY == 0:
             progress(line)
     repeats = collector.repeats()
     if repeats:
-        rejects += [
-            Reject(path.name, line, "line", repeats[line], text)
-            for line, text, _ in records(path)
-            if line in repeats
-        ]
+        for line, text, record in records(path):
+            if line in repeats:
+                set_aside(line, text, record, "line", repeats[line])
         rejects.sort(key=lambda reject: reject.line)
     if not collector.lines and not rejects:
         raise ValueError(f"{path}: the file is empty; it should hold judgements.")
@@ -144,7 +156,9 @@ def write_rejects(path: str | pathlib.Path, rejects: Iterable[Reject]) -> None:
     """Writes rejected lines as JSON lines: file, line, field, reason, text."""
     with pathlib.Path(path).open("w", encoding="utf-8") as file:
         for reject in rejects:
-            entry = json.dumps(dataclasses.asdict(reject), ensure_ascii=False)
+            fields = dataclasses.asdict(reject)
+            del fields["annotator"]  # stands in the text
+            entry = json.dumps(fields, ensure_ascii=False)
             # What is no character (half a surrogate pair) is written as its escape.
             file.write(entry.encode("utf-8", "backslashreplace").decode() + "\n")
 
@@ -163,6 +177,7 @@ class _Collector:
         self._value_names: list[str] = []
         self._annotators: dict[str, int] = {}
         self._rows: dict[tuple[int, int], int] = {}
+        self._unnumbered: set[int] = set()
         # What was said first, and on which line.
         self._kind: list[tuple[Kind, int]] = []
         self._source: dict[int, tuple[str, int]] = {}
@@ -218,7 +233,7 @@ class _Collector:
         value_name = self._value_name(name)
         who = _name("annotator", annotator, numbers=False)
         what = _kind(kind)
-        turn = _pass(number, what)
+        turn = pass_number(number)
         k = _class(label)
         origin = None if source is None else _name("source", source, numbers=False)
         about = None if prompt is None else _name("prompt_id", prompt)
@@ -244,6 +259,8 @@ class _Collector:
         if v == len(self._value_names):
             self._value_names.append(value_name)
         m = self._rows.setdefault((a, turn), len(self._rows))
+        if what == "llm" and (number is None or number is MISSING):
+            self._unnumbered.add(m)
         self._item_of[type(item), item, source, type(prompt), prompt] = n
         self._row_of[annotator, kind, type(number), number] = m
         self._value_of[name] = v
@@ -279,6 +296,8 @@ class _Collector:
             reason = f"repeats line {self.lines[begun]}"
             if said != before:
                 reason += f" and says {said} where that says {before}"
+            if self._row[place] in self._unnumbered:
+                reason += "; without pass it is pass 0: number the passes"
             found[self.lines[place]] = reason + "; the first counts."
         self._kept = np.ones(len(order), bool)
         self._kept[places] = False
@@ -360,21 +379,6 @@ def _kind(x: Any) -> Kind:
         if text == kind:
             return kind
     raise Fault("kind", f"is {x!r:.60}; it should be human or llm.")
-
-
-def _pass(x: Any, kind: Kind) -> int:
-    if x is None or x is MISSING:
-        if kind == "human":
-            return 0
-        raise Fault("pass", "is missing; the answers of an LLM need its number.")
-    whole = x
-    if isinstance(x, str) and x.strip().removesuffix(".0").isdecimal():
-        whole = int(x.strip().removesuffix(".0"))
-    elif isinstance(x, float) and x.is_integer():
-        whole = int(x)
-    if type(whole) is not int or whole < 0:
-        raise Fault("pass", f"is {x!r:.60}; it should be a whole number from 0.")
-    return whole
 
 
 def _class(x: Any) -> int:

@@ -46,7 +46,13 @@ class AltTest:
     winning_rate: Figure
     advantage: Figure
     passes: bool | None
-    """None if it could not be computed."""
+    """None if it could not be computed or says nothing."""
+    verdict: str
+    """In words; "" if it could not be computed."""
+    zeros_winning_rate: Figure
+    """Of a model that always says 0, on the same cells."""
+    zeros_pass: bool | None
+    """Whether that model passes; None if it could not be computed."""
     humans: tuple[AltHuman, ...]
     conditions: tuple[str, ...]
     """Which advised conditions the data do not meet."""
@@ -94,6 +100,9 @@ def against_humans(
         both = np.stack([majority_p, cells.pattern_ratings[a]]).astype(np.int32)
         where = np.stack([majority_p >= 0, cells.pattern_where[a]])
         kappa = jax.device_get(_against(both, where, counts))
+        with_humans = _mean(
+            pairs[a, human], "no cells of two labels are shared with a human"
+        )
         entries = []
         for x, name in enumerate(values):
             one = figure(kappa.coefficient[x], kappa.reason[x])
@@ -105,12 +114,10 @@ def against_humans(
             AgainstHumans(
                 name=panel.annotators[a],
                 values=tuple(entries),
-                kappa_with_humans=_mean(
-                    pairs[a, human], "no cells of two labels are shared with a human"
-                ),
+                kappa_with_humans=with_humans,
                 human_kappa=_mean(among, "no two humans share cells of two labels"),
                 human_ties=int(counts[0][tied_p & cells.pattern_where[a]].sum()),
-                alt_test=_alt_test(panel, cells, a, human),
+                alt_test=_alt_test(panel, cells, a, human, with_humans),
             )
         )
     return tuple(found)
@@ -144,14 +151,19 @@ def _table(
     return tuple(tuple(int(n) for n in row) for row in table.reshape(K, K))
 
 
-def _alt_test(panel: Panel, cells: Cells, a: int, human: np.ndarray) -> AltTest:
+def _alt_test(
+    panel: Panel, cells: Cells, a: int, human: np.ndarray, kappa: Figure
+) -> AltTest:
     places = np.flatnonzero(human)
     if len(places) < 2:
         missing = absent("it takes two humans at least")
-        return AltTest(missing, missing, None, (), ())
+        return AltTest(missing, missing, None, "", missing, None, (), ())
     llm = cells.ratings[a].reshape(-1).astype(np.int32)
     humans = cells.ratings[human].reshape(len(places), -1).astype(np.int32)
-    result = jax.device_get(_alternative(llm, humans))
+    zeros = np.where(llm >= 0, 1, -1).astype(np.int32)
+    result, dull = jax.device_get(
+        (_alternative(llm, humans), _alternative(zeros, humans))
+    )
     # An item counts where the LLM, this human and another one share a cell.
     present = (cells.ratings[human] >= 0) & (cells.ratings[a] >= 0)
     shared = present & (present.sum(0) >= 2)
@@ -176,13 +188,30 @@ def _alt_test(panel: Panel, cells: Cells, a: int, human: np.ndarray) -> AltTest:
     ]
     nobody = "nobody could be tested"
     tested = not np.isnan(result.winning_rate)
+    zeros_pass = bool(dull.passes) if not np.isnan(dull.winning_rate) else None
+    verdict = _verdict(bool(result.passes), zeros_pass, kappa) if tested else ""
     return AltTest(
         winning_rate=figure(result.winning_rate, clause=nobody),
         advantage=figure(result.advantage_probability, clause=nobody),
-        passes=bool(result.passes) if tested else None,
+        passes={"passes": True, "does not pass": False}.get(verdict),
+        verdict=verdict,
+        zeros_winning_rate=figure(dull.winning_rate, clause=nobody),
+        zeros_pass=zeros_pass,
         humans=people,
         conditions=tuple(conditions),
     )
+
+
+def _verdict(passes: bool, zeros_pass: bool | None, kappa: Figure) -> str:
+    if not passes:
+        return "does not pass"
+    if zeros_pass:
+        return "says nothing here: always saying 0 passes as well"
+    if kappa.reason:
+        return "says nothing here: the kappa with the humans is undefined"
+    if kappa.value <= 0.0:
+        return "says nothing here: the kappa with the humans is not above 0"
+    return "passes"
 
 
 @jax.jit

@@ -24,7 +24,7 @@ from fulcra_jax.report.annotators import (
     consistency,
     pair_figures,
 )
-from fulcra_jax.report.panel import Cells, Figure, K, Panel, cells_of
+from fulcra_jax.report.panel import Cells, Figure, K, Panel, cells_of, figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +64,8 @@ class Disputed:
     """The mean over values of the share of disagreeing pairs of raters."""
     values: tuple[tuple[str, float, tuple[int | None, ...]], ...]
     """Value, its share of disagreeing pairs, and the label of every rater."""
+    reversed: tuple[str, ...]
+    """Values of which somebody says -1 and somebody +1."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +81,8 @@ class Report:
     annotators: tuple[Annotator, ...]
     pooled: Group | None
     """None with one annotator only."""
+    mean_alpha: Figure
+    """The mean of the values' alphas, where they are defined."""
     per_value: tuple[Group, ...]
     per_source: tuple[Group, ...]
     left_out_sources: int
@@ -145,6 +149,7 @@ def report(
         nulls=int((panel.asked & (panel.ratings < 0)).sum()),
         annotators=people,
         pooled=groups[0] if groups else None,
+        mean_alpha=_mean([group.alpha.value for group in groups[1 : v + 1]]),
         per_value=tuple(groups[1 : v + 1]),
         per_source=tuple(groups[v + 1 :]),
         left_out_sources=left_out,
@@ -158,6 +163,12 @@ def report(
     )
 
 
+def _mean(alphas: list[float]) -> Figure:
+    defined = [x for x in alphas if not np.isnan(x)]
+    mean = float(np.mean(defined)) if defined else np.nan
+    return figure(mean, clause="alpha of no value is defined")
+
+
 def _disputed(
     panel: Panel, cells: Cells, most: int
 ) -> tuple[tuple[Disputed, ...], int]:
@@ -169,6 +180,7 @@ def _disputed(
     score_n = apart_nv.sum(1) / np.maximum(known.sum(1), 1)
     order = np.lexsort((-(apart_nv > 0.0).sum(1), -score_n))
     order = order[score_n[order] > 0.0]
+    reversed_nv = (cells.ratings == 0).any(0) & (cells.ratings == K - 1).any(0)
     return tuple(
         Disputed(
             item=panel.items[n],
@@ -185,6 +197,7 @@ def _disputed(
                 for v in np.argsort(-apart_nv[n], kind="stable")
                 if apart_nv[n, v] > 0.0
             ),
+            reversed=tuple(panel.values[v] for v in np.flatnonzero(reversed_nv[n])),
         )
         for n in order[:most].tolist()
     ), len(order)

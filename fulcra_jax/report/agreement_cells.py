@@ -1,12 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """How figures of an agreement report are written, and why some are dashes."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
 from fulcra_jax.report import tables
-from fulcra_jax.report.agreement_groups import ACCEPTABLE, GOOD, Group
+from fulcra_jax.report.agreement_groups import (
+    ACCEPTABLE,
+    GOOD,
+    LEAST_POLARITY,
+    Group,
+)
 from fulcra_jax.report.panel import Figure
-from fulcra_jax.report.tables import Table, number
+from fulcra_jax.report.tables import Table
+
+
+def number(figure: float | None, interval: Sequence[float] | None = None) -> str:
+    """As `tables.number`, but what is rounded to 0 has no sign.
+
+    >>> number(-0.0001, [-0.001, 0.2])
+    '.000 [.00, .20]'
+    """
+    return re.sub(r"-(\.0+)(?!\d)", r"\1", tables.number(figure, interval))
 
 
 def cell(figure: Figure) -> str:
@@ -16,11 +31,21 @@ def cell(figure: Figure) -> str:
     return number(figure.value)
 
 
+def polarity(group: Group) -> str:
+    """Alpha of polarity and its units; with few of them, only how many."""
+    units = f"{group.polarity_units} unit" + "s" * (group.polarity_units != 1)
+    if group.polarity_units < LEAST_POLARITY:
+        return f"({units})"
+    return f"{cell(group.polarity)} ({units})"
+
+
 def reading(group: Group) -> str:
     """What alpha and its interval allow to say."""
     alpha = group.alpha
     if group.few:
         return "too few labels"
+    if group.too_small:
+        return "too few items"
     if alpha.reason:
         return "-"
     if not alpha.interval:

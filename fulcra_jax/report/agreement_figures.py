@@ -100,7 +100,7 @@ def pair_kappas(report: Report, path: str | pathlib.Path) -> None:
     for g, h in np.ndindex(kappas.shape):
         text = "" if g == h else "n/a"
         if np.isfinite(kappas[g, h]):
-            text = f"{kappas[g, h]:.2f}".replace("0.", ".", 1)
+            text = f"{round(float(kappas[g, h]), 2) + 0.0:.2f}".replace("0.", ".", 1)
         bright = np.isfinite(kappas[g, h]) and kappas[g, h] < low + 0.55 * (1.0 - low)
         colour = "white" if bright else "black"
         axes.text(h, g, text, ha="center", va="center", color=colour, fontsize=8)

@@ -1,12 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the figures of an agreement report say, in sentences."""
+"""What the figures of an agreement report say, in sentences; LLMs against humans."""
 
-from collections.abc import Sequence
+import dataclasses
 
+from fulcra_jax.report.against_humans import EPSILON, AltTest
 from fulcra_jax.report.agreement import Report
-from fulcra_jax.report.agreement_cells import cell
-from fulcra_jax.report.agreement_groups import ACCEPTABLE, FEW, Group
-from fulcra_jax.report.tables import number
+from fulcra_jax.report.agreement_cells import (
+    cell,
+    number,
+    plain_number,
+    polarity,
+    reasons,
+    safe,
+    safe_markdown,
+)
+from fulcra_jax.report.agreement_groups import (
+    ACCEPTABLE,
+    FEW,
+    LEAST_POLARITY,
+    LEAST_PROMPTS,
+    LEAST_UNITS,
+    Group,
+)
+from fulcra_jax.report.panel import Figure
 
 HOW_TO_READ = """\
 Most labels are 0, so raw agreement is high whatever the annotators are worth; alpha and
@@ -20,18 +36,47 @@ often than 95 % of the time. Measure on a random audit sample whose sampling
 probabilities are recorded, and keep the queue of texts to correct apart from it.
 """
 
-_CHANGE = 0.01  # of alpha, below which an annotator is not named
+SIGNED = ("-1", "0", "+1")
+
+_CHANGE, _ITEMS = 0.05, 30
+"""Of alpha, and of items, below which no annotator is named."""
+_SHARE = 0.01  # of lines set aside, above which the report begins with them
 
 
-def summary(report: Report, rejects: Sequence[tuple[str, int]] = ()) -> list[str]:
+@dataclasses.dataclass(frozen=True)
+class SetAside:
+    """The lines that could not be used."""
+
+    fields: tuple[tuple[str, int], ...] = ()
+    """How many for each field, the most frequent first."""
+    lines: int = 0
+    """Of the file, with those that were used."""
+    reason: str = ""
+    """An example of the most frequent reason."""
+    times: int = 0
+    """How many lines have a reason like it."""
+    lost: tuple[str, ...] = ()
+    """Annotators none of whose lines could be used."""
+
+    @property
+    def count(self) -> int:
+        """How many lines were set aside."""
+        return sum(count for _, count in self.fields)
+
+
+NOTHING = SetAside()
+
+
+def summary(report: Report, rejects: SetAside = NOTHING) -> list[str]:
     """The report in a few sentences, the most important first."""
     kinds = [one.kind for one in report.annotators]
     lines = [
-        f"{_plural(len(kinds), 'annotator')} ({kinds.count('human')} human, "
-        f"{kinds.count('llm')} LLM), {_plural(report.items, 'item')}, "
-        f"{_plural(len(report.values), 'value')}: {report.judgements} judgements, "
+        *_set_aside(rejects),
+        f"{plural(len(kinds), 'annotator')} ({kinds.count('human')} human, "
+        f"{kinds.count('llm')} LLM), {plural(report.items, 'item')}, "
+        f"{plural(len(report.values), 'value')}: {report.judgements} judgements, "
         f"{report.nulls} without an answer; "
-        f"{_plural(sum(count for _, count in rejects), 'line')} set aside."
+        f"{plural(rejects.count, 'line')} set aside.",
     ]
     if report.pooled is None:
         lines.append(
@@ -50,29 +95,64 @@ def summary(report: Report, rejects: Sequence[tuple[str, int]] = ()) -> list[str
             )
     if report.disputed_items:
         lines.append(
-            f"{_plural(report.disputed_items, 'item')} with a disagreement; the worst "
+            f"{plural(report.disputed_items, 'item')} with a disagreement; the worst "
             f"is {report.disputed[0].item}."
             if report.disputed
-            else f"{_plural(report.disputed_items, 'item')} with a disagreement."
+            else f"{plural(report.disputed_items, 'item')} with a disagreement."
         )
     return lines
+
+
+def _set_aside(rejects: SetAside) -> list[str]:
+    if not rejects.lost and rejects.count <= _SHARE * rejects.lines:
+        return []
+    lost = ""
+    if rejects.lost:
+        lost = f" No line of {', '.join(rejects.lost)} could be used."
+    return [
+        f"**{rejects.count} of {plural(rejects.lines, 'line')} "
+        f"{'was' if rejects.count == 1 else 'were'} set aside, most often (in "
+        f"{rejects.times}) for a reason like this: {rejects.reason.rstrip('.')}.{lost} "
+        "All of them stand in rejects.jsonl.**"
+    ]
 
 
 def _agreement(report: Report, group: Group) -> list[str]:
     if group.alpha.reason:
         return [f"**Alpha is undefined: {group.alpha.reason}.**"]
     lines = [
-        f"**Alpha is {cell(group.alpha)} over all cells. Raw agreement is "
-        f"{cell(group.observed)}, but chance alone would give {cell(group.chance)}; "
-        f"an alpha of .8 would need {number(group.needed(0.8))}.**"
+        f"**Alpha, with chance taken within each value, is {cell(group.alpha)}. Raw "
+        f"agreement is {cell(group.observed)}, but chance alone would give "
+        f"{cell(group.chance)}; an alpha of .8 would need "
+        f"{number(group.needed(0.8))}.**"
     ]
+    if not group.human_alpha.reason:
+        lines.append(
+            f"These figures pool humans and LLMs; alpha of the humans alone is "
+            f"{cell(group.human_alpha)}."
+        )
+    elif {one.kind for one in report.annotators} == {"human", "llm"}:
+        lines.append(
+            "These figures pool humans and LLMs; the humans alone have no alpha: "
+            f"{group.human_alpha.reason}."
+        )
+    if report.prompts == 1:
+        lines.append(ONE_PROMPT)
+    if group.too_small:
+        lines.append(
+            f"**Too few items for a verdict: {plural(group.units, 'cell')} with two "
+            f"ratings of {plural(group.prompts, 'prompt')}; it takes {LEAST_UNITS} "
+            f"cells of {LEAST_PROMPTS} prompts.**"
+        )
     few = [g.name for g in report.per_value if g.few]
     if few:
         lines.append(
             f"**Nothing can be said of {', '.join(few)}: fewer than {FEW} labels are "
             "not 0.**"
         )
-    known = [g for g in report.per_value if not g.few and not g.alpha.reason]
+    known = [
+        g for g in report.per_value if not (g.few or g.too_small or g.alpha.reason)
+    ]
     if len(known) > 1:
         worst = min(known, key=lambda g: g.alpha.value)
         lines.append(
@@ -82,27 +162,32 @@ def _agreement(report: Report, group: Group) -> list[str]:
 
 
 def _why(group: Group) -> str:
-    if group.alpha.value >= ACCEPTABLE or group.mention.reason or group.polarity.reason:
+    if group.alpha.value >= ACCEPTABLE:
         return "."
-    apart = group.polarity.value - group.mention.value
-    what = "whether it is there at all and on its sign"
-    if abs(apart) > 0.1:
-        what = "whether it is there at all" if apart > 0.0 else "its sign"
-    return (
-        f"; annotators disagree on {what} (alpha of mention {cell(group.mention)}, of "
-        f"polarity {cell(group.polarity)})."
-    )
+    low = []
+    if group.mention.value < ACCEPTABLE:
+        low.append("whether it is there at all")
+    enough = group.polarity_units >= LEAST_POLARITY
+    if enough and group.polarity.value < ACCEPTABLE:
+        low.append("its sign")
+    what = f"annotators disagree on {' and on '.join(low)} (" if low else "("
+    sign = f"of polarity {polarity(group)}"
+    if not enough:
+        sign = f"too few units with a sign from two annotators, {group.polarity_units}"
+    return f"; {what}alpha of mention {cell(group.mention)}, {sign})."
 
 
 def _people(report: Report) -> list[str]:
     lines = []
+    whole = report.pooled
     moved = [one for one in report.annotators if not one.alpha_change.reason]
-    if moved:
+    if moved and whole and not whole.too_small and report.items >= _ITEMS:
         most = max(moved, key=lambda one: one.alpha_change.value)
         if most.alpha_change.value >= _CHANGE:
             lines.append(
-                f"Without {most.name} alpha would be {cell(most.alpha_without)}: "
-                "look at what differs there before anything else."
+                f"Without {most.name} alpha would be {cell(most.alpha_without)} "
+                f"instead of {number(whole.alpha.value)}: this annotator differs from "
+                "the others, in error or in care."
             )
     for one in report.against_humans:
         if not one.kappa_with_humans.reason:
@@ -114,5 +199,78 @@ def _people(report: Report) -> list[str]:
     return lines
 
 
-def _plural(count: int, noun: str) -> str:
+ONE_PROMPT = (
+    "There are no intervals, because all items share one prompt: give every prompt a "
+    "prompt_id of its own."
+)
+
+
+def against(report: Report) -> list[str]:
+    """LLMs against humans: sentences and a table for each LLM."""
+    if not report.against_humans:
+        return ["It takes humans and LLMs in one file.\n"]
+    parts = []
+    human = {g.name: g.human_kappa for g in (*report.per_value, report.pooled) if g}
+    for one in report.against_humans:
+        parts.append(f"### {safe(one.name)}\n")
+        parts.append(
+            f"Mean kappa with each human **{cell(one.kappa_with_humans)}**"
+            f"{_because(one.kappa_with_humans)}; of the humans with each other "
+            f"{cell(one.human_kappa)}{_because(one.human_kappa)}; these and the kappas "
+            f"of all cells pool the values. {plural(one.human_ties, 'cell')} "
+            f"{'has' if one.human_ties == 1 else 'have'} no human majority and "
+            "no place below.\n"
+        )
+        header = ["value", "kappa with their majority", "mean kappa of two humans"]
+        header += [f"{h} -> {m}" for h in SIGNED for m in SIGNED]
+        body = [
+            [name, cell(kappa), cell(human[name])]
+            + [str(n) for row in counts for n in row]
+            for name, kappa, counts in one.values
+        ]
+        title = (
+            "counts are cells, human majority -> LLM's majority (a majority is easier "
+            "to agree with than one human)"
+        )
+        parts.append(safe_markdown((title, header, body)))
+        parts += reasons((name, "kappa", kappa) for name, kappa, _ in one.values)
+        parts += _alternative_test(one.alt_test)
+    return parts
+
+
+def _because(figure: Figure) -> str:
+    return f" ({figure.reason})" if figure.reason else ""
+
+
+def _alternative_test(test: AltTest) -> list[str]:
+    if not test.verdict:
+        reason = test.winning_rate.reason
+        return [f"Alternative annotator test: not computed, {reason}.\n"]
+    listed = "; ".join(
+        f"{safe(h.name)} {_p(h.p_value)} ({h.cells} cells of {h.items} items"
+        + (", beaten)" if h.beaten else ")")
+        for h in test.humans
+    )
+    zeros = "passes" if test.zeros_pass else "fails"
+    parts = [
+        f"Alternative annotator test over all cells, epsilon {plain_number(EPSILON)}: "
+        f"**{test.verdict}**, winning rate {cell(test.winning_rate)}, advantage "
+        f"probability {cell(test.advantage)}; a model that always says 0: winning rate "
+        f"{cell(test.zeros_winning_rate)}, {zeros}. Against each human: {listed}. The "
+        "test takes cells for independent, which the values of one item are not, and "
+        "most cells are 0, on which everybody wins: take it with the kappas above, not "
+        "instead of them.\n"
+    ]
+    if test.conditions:
+        listed = "; ".join(map(safe, test.conditions))
+        parts.append(f"**What the test advises is not met: {listed}.**\n")
+    return parts
+
+
+def _p(figure: Figure) -> str:
+    return "p < .001" if figure.value < 0.001 else f"p = {cell(figure)}"
+
+
+def plural(count: int, noun: str) -> str:
+    """A number and its noun: 1 prompt, 2 prompts."""
     return f"{count} {noun}" + ("" if count == 1 else "s")

@@ -1,33 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agreement report as Markdown."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from fulcra_jax.report.against_humans import EPSILON, AltTest
 from fulcra_jax.report.agreement import Report
 from fulcra_jax.report.agreement_cells import (
     cell,
+    number,
     plain_number,
+    polarity,
     reading,
     reasons,
     safe,
     safe_markdown,
 )
-from fulcra_jax.report.agreement_groups import ACCEPTABLE, FEW, GOOD, MOST_SOURCES
-from fulcra_jax.report.agreement_prose import HOW_TO_READ, summary
+from fulcra_jax.report.agreement_groups import (
+    ACCEPTABLE,
+    FEW,
+    GOOD,
+    LEAST_POLARITY,
+    LEAST_PROMPTS,
+    LEAST_UNITS,
+    MOST_SOURCES,
+    Group,
+)
+from fulcra_jax.report.agreement_prose import (
+    HOW_TO_READ,
+    NOTHING,
+    ONE_PROMPT,
+    SIGNED,
+    SetAside,
+    against,
+    plural,
+    summary,
+)
 from fulcra_jax.report.annotators import LABELS
-from fulcra_jax.report.panel import Figure
-from fulcra_jax.report.tables import number
-
-_SIGNED = ("-1", "0", "+1")
 
 
-def markdown(report: Report, rejects: Sequence[tuple[str, int]] = ()) -> str:
+def markdown(report: Report, rejects: SetAside = NOTHING) -> str:
     """The whole report.
 
     Args:
       report: of `agreement.report`.
-      rejects: fields and how many lines were set aside for them.
+      rejects: the lines that were set aside.
 
     Returns:
       Markdown with tables; pictures are named as `agreement_figures` writes them.
@@ -47,13 +62,13 @@ def markdown(report: Report, rejects: Sequence[tuple[str, int]] = ()) -> str:
         parts += ["## 4. Sources\n", *_sources(report)]
     parts += ["## 5. Self-consistency\n", *_consistency(report)]
     if report.pooled is not None:
-        parts += ["## 6. LLMs against humans\n", *_against(report)]
+        parts += ["## 6. LLMs against humans\n", *against(report)]
         parts += ["## 7. Most disputed items\n", *_disputed(report)]
     parts += ["## 8. How to read this\n", HOW_TO_READ]
     return "\n".join(parts)
 
 
-def _data(report: Report, rejects: Sequence[tuple[str, int]]) -> list[str]:
+def _data(report: Report, rejects: SetAside) -> list[str]:
     body = [
         [
             one.name,
@@ -67,8 +82,8 @@ def _data(report: Report, rejects: Sequence[tuple[str, int]]) -> list[str]:
     ]
     header = ["annotator", "kind", "passes", "judgements", "null share", "ties"]
     title = (
-        f"{report.items} items of {report.prompts} prompts, "
-        f"{len(report.values)} values ({', '.join(report.values)}), "
+        f"{plural(report.items, 'item')} of {plural(report.prompts, 'prompt')}, "
+        f"{plural(len(report.values), 'value')} ({', '.join(report.values)}), "
         f"{report.judgements} judgements"
     )
     parts = [safe_markdown((title, header, body))]
@@ -78,12 +93,11 @@ def _data(report: Report, rejects: Sequence[tuple[str, int]]) -> list[str]:
             "collapsed to their majority before anybody is compared. A tie is no "
             "answer and counted above.\n"
         )
-    total = sum(count for _, count in rejects)
-    if total:
-        listed = ", ".join(f"{field} {count}" for field, count in rejects)
+    if rejects.count:
+        listed = ", ".join(f"{field} {count}" for field, count in rejects.fields)
         parts.append(
-            f"**{total} lines were set aside** ({listed}); they stand with their "
-            "reasons in rejects.jsonl.\n"
+            f"**Set aside: {plural(rejects.count, 'line')}** ({listed}), with reasons "
+            "in rejects.jsonl.\n"
         )
     else:
         parts.append("No line was set aside.\n")
@@ -105,22 +119,24 @@ _COEFFICIENTS = (
 def _values(report: Report) -> list[str]:
     assert report.pooled is not None
     groups = [*report.per_value, report.pooled]
+    of_humans = _with_humans(report)
+    columns = _COEFFICIENTS + ((("human_alpha", "alpha of humans"),) * of_humans)
     header = ["value", "units", "-1", "0", "+1", "not 0"]
-    header += [title for _, title in _COEFFICIENTS] + ["reading"]
+    header += [title for _, title in columns] + ["reading"]
     body = [
         [
-            group.name,
+            _WITHIN if group is report.pooled else group.name,
             str(group.units),
             *map(str, group.labels),
             number(group.base_rate.value),
-            *(cell(getattr(group, key)) for key, _ in _COEFFICIENTS),
+            *(_coefficient(group, key) for key, _ in columns),
             reading(group),
         ]
         for group in groups
     ]
     options = report.options
     made = sorted({g.alpha.interval for g in groups if g.alpha.interval})
-    ac1 = sorted({g.ac1.interval for g in groups if g.ac1.interval})
+    ac1 = sorted({_AC1[g.ac1.interval] for g in groups if g.ac1.interval})
     title = (
         f"units are cells with two ratings or more; intervals {options.level:.0%}: "
         f"alpha {' or '.join(made) or 'none'} ({options.resamples} resamples of "
@@ -130,7 +146,8 @@ def _values(report: Report) -> list[str]:
     parts += reasons(
         (group.name, title, getattr(group, key))
         for group in groups
-        for key, title in _COEFFICIENTS
+        for key, title in columns
+        if key != "polarity" or group.polarity_units >= LEAST_POLARITY
     )
     lost = [g for g in groups if g.undefined_resamples > 0.05 * options.resamples]
     parts += [
@@ -141,17 +158,55 @@ def _values(report: Report) -> list[str]:
     ]
     if made and report.prompts < 20:
         parts.append(
-            f"Only {report.prompts} prompts: intervals that resample them are rough.\n"
+            f"Only {plural(report.prompts, 'prompt')}: intervals that resample them "
+            "are rough.\n"
         )
+    if report.prompts == 1:
+        parts.append(ONE_PROMPT + "\n")
+    parts.append(
+        f"*{_WITHIN}*: observed and expected disagreement are added up over values, "
+        "each expected from the labels of its own value, so that knowing which value "
+        "is rare is no agreement; by chance and reading follow it. The other "
+        "coefficients of that row pool the values and count that knowledge. *Alpha, "
+        "interval level* takes labels for numbers: a -1 against a +1 weighs four times "
+        "as much as either against 0.\n"
+    )
+    if {one.kind for one in report.annotators} == {"human", "llm"}:
+        alone = " (but for the column of the humans alone)" if of_humans else ""
+        parts.append(f"The figures pool humans and LLMs{alone}.\n")
     low, high = plain_number(ACCEPTABLE), plain_number(GOOD)
     parts.append(
         f"Reading: good, the whole interval of alpha lies above {high}; tentative, "
-        f"above {low}; too low, below {low}; open, it holds {low}. *Mention* asks "
+        f"above {low}; too low, below {low}; open, it holds {low}; too few items, "
+        f"fewer than {LEAST_UNITS} units or {LEAST_PROMPTS} prompts. *Mention* asks "
         "whether the value is there at all (0 against -1 and +1), *polarity* only for "
-        "its sign among those who see it: the lower one says what to work on in the "
-        "guideline.\n\n![Agreement per value](values.png)\n"
+        "its sign among those who see it (the units of two such annotators; below "
+        f"{LEAST_POLARITY} only their number): the lower one says what to work on in "
+        "the guideline.\n\n![Agreement per value](values.png)\n"
     )
     return parts
+
+
+_WITHIN = "all cells (alpha, chance within each value)"
+_ANALYTIC = " (a)"
+_AC1 = {
+    "analytic": f"analytic where marked{_ANALYTIC}",
+    "bootstrap, BCa": "bootstrap, BCa",
+    "bootstrap": "bootstrap",
+}
+
+
+def _with_humans(report: Report) -> bool:
+    kinds = [one.kind for one in report.annotators]
+    return kinds.count("human") >= 2 and "llm" in kinds
+
+
+def _coefficient(group: Group, key: str) -> str:
+    if key == "polarity":
+        return polarity(group)
+    found = getattr(group, key)
+    mark = _ANALYTIC if key == "ac1" and found.interval == "analytic" else ""
+    return cell(found) + mark
 
 
 def _warnings(report: Report) -> list[str]:
@@ -177,9 +232,13 @@ def _warnings(report: Report) -> list[str]:
 
 
 def _annotators(report: Report) -> list[str]:
-    header = ["annotator", "kind", *(f"share of {s}" for s in _SIGNED), "mean kappa"]
+    header = ["annotator", "kind", *(f"share of {s}" for s in SIGNED), "mean kappa"]
     header += ["agrees with the others' majority", "kappa with it"]
-    header += ["alpha without", "change", *(f"P(says {s} if true)" for s in _SIGNED)]
+    header += [
+        "alpha without",
+        "change",
+        *(f"says {s} when {s} is true" for s in SIGNED),
+    ]
     entries = (
         ("mean kappa", "kappa"),
         ("agreement with the majority", "with_majority"),
@@ -203,10 +262,16 @@ def _annotators(report: Report) -> list[str]:
         for one in report.annotators
         for title, figure in (
             *((title, getattr(one, key)) for title, key in entries),
-            *zip((f"P(says {s})" for s in _SIGNED), one.sensitivity, strict=True),
+            *zip(
+                (f"says {s} when {s} is true" for s in SIGNED),
+                one.sensitivity,
+                strict=True,
+            ),
         )
     )
     parts.append(
+        "*Alpha without* and *change* take chance within each value; the kappas pool "
+        "all values, so that knowing which value is rare counts as agreement in them. "
         "*Change* above 0: agreement rises without this annotator. That may be a "
         "careless annotator, or the only careful one: look at the disputed items. "
         "The last columns are estimated after Dawid and Skene (with prior counts), "
@@ -225,7 +290,9 @@ def _annotators(report: Report) -> list[str]:
         ]
         for g, name in enumerate(names)
     ]
-    title = "Cohen's kappa of pairs over all cells (cells that both rated)"
+    title = (
+        "Cohen's kappa of pairs over all cells, values pooled (cells that both rated)"
+    )
     parts.append(safe_markdown((title, ["", *names], body)))
     parts += reasons(
         (f"{names[g]} and {names[h]}", "kappa", report.pairs[g][h])
@@ -252,7 +319,7 @@ def _sources(report: Report) -> list[str]:
         ]
         for group in report.per_source
     ]
-    parts = [safe_markdown(("over all values", header, body))]
+    parts = [safe_markdown(("over all values, chance within each value", header, body))]
     parts += reasons((g.name, "alpha", g.alpha) for g in report.per_source)
     if report.left_out_sources:
         parts.append(
@@ -294,70 +361,11 @@ def _consistency(report: Report) -> list[str]:
             for title, key in zip(titles, keys, strict=True)
         )
     parts.append(
-        "Consistency is not correctness: all passes share the errors of their model.\n"
+        "Every text stands with its signed Jaccard in consistency.csv, the lowest "
+        "first. Consistency is not correctness: all passes share the errors of their "
+        "model.\n"
     )
     return parts
-
-
-def _against(report: Report) -> list[str]:
-    if not report.against_humans:
-        return ["It takes humans and LLMs in one file.\n"]
-    parts = []
-    human = {g.name: g.human_kappa for g in (*report.per_value, report.pooled) if g}
-    for one in report.against_humans:
-        parts.append(f"### {safe(one.name)}\n")
-        parts.append(
-            f"Mean kappa with each human **{cell(one.kappa_with_humans)}**"
-            f"{_because(one.kappa_with_humans)}; of the humans with each other "
-            f"{cell(one.human_kappa)}{_because(one.human_kappa)}. {one.human_ties} "
-            "cells have no human majority and do not count below.\n"
-        )
-        header = ["value", "kappa with their majority", "mean kappa of two humans"]
-        header += [f"{h} -> {m}" for h in _SIGNED for m in _SIGNED]
-        body = [
-            [name, cell(kappa), cell(human[name])]
-            + [str(n) for row in counts for n in row]
-            for name, kappa, counts in one.values
-        ]
-        title = (
-            "counts are cells, human majority -> LLM's majority (a majority is easier "
-            "to agree with than one human)"
-        )
-        parts.append(safe_markdown((title, header, body)))
-        parts += reasons((name, "kappa", kappa) for name, kappa, _ in one.values)
-        parts += _alt_test(one.alt_test)
-    return parts
-
-
-def _alt_test(test: AltTest) -> list[str]:
-    if test.passes is None:
-        reason = test.winning_rate.reason
-        return [f"Alternative annotator test: not computed, {reason}.\n"]
-    verdict = "passes" if test.passes else "does not pass"
-    listed = "; ".join(
-        f"{safe(h.name)} {_p(h.p_value)} ({h.cells} cells of {h.items} items"
-        + (", beaten)" if h.beaten else ")")
-        for h in test.humans
-    )
-    parts = [
-        f"Alternative annotator test over all cells, epsilon {plain_number(EPSILON)}: "
-        f"**{verdict}**, winning rate {cell(test.winning_rate)}, advantage probability "
-        f"{cell(test.advantage)}. Against each human: {listed}. The test takes cells "
-        "for independent, which the values of one item are not, and most cells are 0, "
-        "on which everybody wins: take it with the kappas above, not instead of them.\n"
-    ]
-    if test.conditions:
-        listed = "; ".join(map(safe, test.conditions))
-        parts.append(f"**What the test advises is not met: {listed}.**\n")
-    return parts
-
-
-def _because(figure: Figure) -> str:
-    return f" ({figure.reason})" if figure.reason else ""
-
-
-def _p(figure: Figure) -> str:
-    return "p < .001" if figure.value < 0.001 else f"p = {cell(figure)}"
 
 
 def _disputed(report: Report) -> list[str]:
@@ -374,13 +382,15 @@ def _disputed(report: Report) -> list[str]:
                 for label in LABELS
             ]
             first = [one.item, number(one.score)] if place == 0 else ["", ""]
-            body.append([*first, value, number(apart), *who])
-    header = ["item", "disagreement", "value", "on the value"]
-    header += [f"say {label}" for label in _SIGNED]
+            turned = "yes" if value in one.reversed else ""
+            body.append([*first, value, number(apart), turned, *who])
+    header = ["item", "disagreement", "value", "on the value", "reversed"]
+    header += [f"say {label}" for label in SIGNED]
     title = (
         f"the first {len(report.disputed)} of {report.disputed_items} disputed items, "
-        "by the mean over values of the share of disagreeing pairs (disputed.csv has "
-        "the same, one column per annotator)"
+        "by the mean over values of the share of disagreeing pairs; reversed, where "
+        "somebody says -1 and somebody +1 (disputed.csv has the same, one column per "
+        "annotator)"
     )
     return [safe_markdown((title, header, body))]
 

@@ -1,26 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """The short version of an agreement report, on a terminal."""
 
-from collections.abc import Sequence
-
 import rich.console
 import rich.markup
 
 from fulcra_jax.report import tables
 from fulcra_jax.report.agreement import Report
-from fulcra_jax.report.agreement_cells import cell, reading
-from fulcra_jax.report.agreement_prose import summary
-from fulcra_jax.report.tables import Table, number
+from fulcra_jax.report.agreement_cells import cell, number, reading
+from fulcra_jax.report.agreement_prose import NOTHING, SetAside, summary
+from fulcra_jax.report.tables import Table
 
 _SIGNED = ("-1", "0", "+1")
 
 
-def show(report: Report, rejects: Sequence[tuple[str, int]] = ()) -> None:
+def show(report: Report, rejects: SetAside = NOTHING) -> None:
     """Prints the short version on a terminal of 80 characters or more."""
     console = rich.console.Console()
     for line in summary(report, rejects):
+        bold = line.startswith("**")
         text = rich.markup.escape(line.replace("**", ""))
-        console.print("- " + text, highlight=False)
+        console.print("- " + text, highlight=False, style="bold" if bold else "")
     console.print()
     if report.pooled is not None:
         for table in (_short_values(report), _short_annotators(report)):
@@ -45,7 +44,8 @@ def _short_values(report: Report) -> Table:
         for group in (*report.per_value, report.pooled)
     ]
     header = "value", "units", "not 0", "obs.", "chance", "alpha", "AC1", "reading"
-    return "agreement per value", list(header), body
+    title = "agreement per value; alpha of all cells: chance within each value"
+    return title, list(header), body
 
 
 def _short_annotators(report: Report) -> Table:
@@ -62,4 +62,5 @@ def _short_annotators(report: Report) -> Table:
         for one in report.annotators
     ]
     header = ["annotator", "kind", "not 0", "kappa", "w. others", "alpha w/o"]
-    return "annotators; P(says k if true)", header + [f"P {s}" for s in _SIGNED], body
+    title = "annotators; -1, 0, +1: how often each label is given when it is true"
+    return title, [*header, *_SIGNED], body

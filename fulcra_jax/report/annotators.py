@@ -15,11 +15,13 @@ import numpy as np
 from fulcra_jax import scoring
 from fulcra_jax.report.panel import (
     NAN,
+    ONE_LABEL,
     Cells,
     Figure,
     K,
     Panel,
     absent,
+    alpha_within,
     figure,
     padded_passes,
 )
@@ -89,6 +91,11 @@ class Consistency:
     """Thresholds, and how many texts are less consistent or have too few passes."""
     too_few: int
     """Texts with fewer than two comparable passes."""
+    texts: tuple[tuple[str, float, tuple[str, ...]], ...] = dataclasses.field(
+        metadata={"json": False}
+    )
+    """Item, its signed Jaccard (NaN with too few passes), and the values on which
+    passes differ."""
 
 
 def annotators(
@@ -100,11 +107,20 @@ def annotators(
             _annotator(panel, cells, a, None) for a in range(len(panel.annotators))
         )
     arrays = jax.device_get(
-        _among_others(cells.pattern_ratings, cells.pattern_where, cells.counts())
+        _among_others(cells.pattern_ratings, cells.pattern_where, _by_value(cells))
     )
     arrays["pairs"] = pairs
     return tuple(
         _annotator(panel, cells, a, arrays) for a in range(len(panel.annotators))
+    )
+
+
+def _by_value(cells: Cells) -> np.ndarray:
+    """`[V, P]` float32 counts of the patterns of every value."""
+    size = cells.pattern_ratings.shape[1]
+    columns = cells.pattern_of_cell.T
+    return np.stack([np.bincount(x, minlength=size) for x in columns]).astype(
+        np.float32
     )
 
 
@@ -123,7 +139,7 @@ def _annotator(panel: Panel, cells: Cells, a: int, arrays: Any) -> Annotator:
         reason = arrays["reason"][a]
         with_majority = figure(arrays["observed"][a], reason)
         kappa_with_majority = figure(arrays["kappa"][a], reason)
-        without = figure(arrays["alpha"][a], arrays["alpha_reason"][a])
+        without = figure(arrays["alpha"][a], arrays["alpha_reason"][a], ONE_LABEL)
         change = without
         if not without.reason:
             clause = "alpha of all annotators is undefined"
@@ -163,9 +179,20 @@ def _sensitivity(raters: int, a: int, arrays: Any) -> tuple[Figure, ...]:
 
 @jax.jit
 def _among_others(
-    ratings: jax.Array, where: jax.Array, counts: jax.Array
+    ratings: jax.Array, where: jax.Array, counts_vp: jax.Array
 ) -> dict[str, Any]:
+    counts = counts_vp.sum(0)
     by = functools.partial(scoring.chance_corrected, unit_weights=counts)
+
+    def alpha(present: jax.Array) -> jax.Array:
+        of_patterns = scoring.unit_totals(ratings, K, where=present).coincidence
+        of_values = jnp.einsum(
+            "vp,pjk->vjk",
+            counts_vp,
+            of_patterns,
+            precision=jax.lax.Precision.HIGHEST,
+        )
+        return alpha_within(of_values)[0]
 
     def one(r: jax.Array) -> dict[str, jax.Array]:
         others = where & (jnp.arange(len(where)) != r)[:, None]
@@ -173,13 +200,12 @@ def _among_others(
         both = jnp.stack([ratings[r], vote.labels])
         present = jnp.stack([where[r], vote.labels >= 0])
         cohen = by(both, K, kind="cohen", where=present)
-        alpha = by(ratings, K, where=others)
         return {
             "observed": cohen.observed,
             "kappa": cohen.coefficient,
             "reason": cohen.reason,
-            "alpha": alpha.coefficient,
-            "alpha_reason": alpha.reason,
+            "alpha": alpha(others),
+            "alpha_reason": by(ratings, K, where=others).reason,
         }
 
     # One rater after the other: memory does not grow with their number.
@@ -188,7 +214,7 @@ def _among_others(
     weighted = jnp.where(jnp.isnan(fit.probs), 0.0, fit.probs) * counts[:, None]
     return {
         **each,
-        "whole": by(ratings, K, where=where).coefficient,
+        "whole": alpha(where),
         "confusion": fit.confusion,
         "expected": where.astype(counts.dtype) @ weighted,
     }
@@ -218,19 +244,20 @@ def consistency(panel: Panel, cells: Cells) -> tuple[Consistency, ...]:
         rows = panel.rows_of(a)
         if len(rows) < 2:
             continue
-        asked_n = panel.asked[rows].any((0, 2))
+        asked_n = np.asarray(panel.asked[rows].any((0, 2)))
         arrays = jax.device_get(_with_himself(padded_passes(panel, a), asked_n))
-        found.append(
-            _consistency(panel, a, arrays, int(asked_n.sum()), int(cells.ties[a]))
-        )
+        found.append(_consistency(panel, a, arrays, asked_n, int(cells.ties[a])))
     return tuple(found)
 
 
 def _consistency(
-    panel: Panel, a: int, arrays: Any, items: int, ties: int
+    panel: Panel, a: int, arrays: Any, asked_n: np.ndarray, ties: int
 ) -> Consistency:
     summary, jaccard_n = arrays["summary"], arrays["jaccard"]
-    rows = panel.rows_of(a)
+    rows, items = panel.rows_of(a), int(asked_n.sum())
+    given = panel.ratings[rows]
+    lowest = np.where(given >= 0, given, K).min(0)
+    differ_nv = (given.max(0) > lowest) & (lowest < K)
     nothing = "no text has two comparable passes"
     equal_n = arrays["vector"][~np.isnan(arrays["vector"])]
 
@@ -267,6 +294,14 @@ def _consistency(
             for threshold, count in zip(THRESHOLDS, arrays["below"], strict=True)
         ),
         too_few=items - int((~np.isnan(jaccard_n)).sum()),
+        texts=tuple(
+            (
+                panel.items[n],
+                float(jaccard_n[n]),
+                tuple(panel.values[v] for v in np.flatnonzero(differ_nv[n])),
+            )
+            for n in np.flatnonzero(asked_n)
+        ),
     )
 
 

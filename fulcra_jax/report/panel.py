@@ -142,7 +142,11 @@ def cells_of(panel: Panel) -> Cells:
     flat = ratings.reshape(len(ratings), -1).astype(np.int32)
     # Of many raters only the patterns that occur are tabulated, on the host.
     few = (K + 1) ** len(ratings) <= patterns.FIXED
-    table = _all_patterns(flat) if few else scoring.pattern_table(jnp.asarray(flat), K)
+    table = (
+        _all_patterns(flat)
+        if few
+        else scoring.pattern_table(jnp.asarray(flat), K, where=jnp.asarray(flat >= 0))
+    )
     return Cells(
         ratings=ratings,
         ties=np.array(ties),
@@ -152,7 +156,7 @@ def cells_of(panel: Panel) -> Cells:
     )
 
 
-_all_patterns = jax.jit(lambda flat: scoring.pattern_table(flat, K))
+_all_patterns = jax.jit(lambda flat: scoring.pattern_table(flat, K, where=flat >= 0))
 
 
 @jax.jit
@@ -162,6 +166,33 @@ def _collapse(passes: jax.Array) -> tuple[jax.Array, jax.Array]:
     return one.labels.reshape(passes.shape[1:]), (
         ~one.where & ~jnp.isnan(one.confidence)
     ).sum()
+
+
+def alpha_within(coincidence: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Nominal alpha whose chance is that of each value, and the chance agreement.
+
+    1 - sum_v n_v D_o,v / sum_v n_v D_e,v: knowing which value is rare is no agreement.
+
+    Args:
+      coincidence: `[..., V, K, K]` Krippendorff's coincidences of the values.
+
+    Returns:
+      Two `[...]`: NaN where no value has two labels; the second only without a pair.
+    """
+    margin = coincidence.sum(-1)
+    n_v = margin.sum(-1)
+    unlike_v = n_v - jnp.trace(coincidence, axis1=-2, axis2=-1)
+    other_v = (margin * (n_v[..., None] - margin)).sum(-1)
+    expected_v = other_v / jnp.where(n_v > 1.0, n_v - 1.0, 1.0)
+    expected, n = expected_v.sum(-1), n_v.sum(-1)
+    some = expected > 1e-3  # at least 2, but for rounding
+    alpha = 1.0 - unlike_v.sum(-1) / jnp.where(some, expected, 1.0)
+    chance = 1.0 - expected / jnp.where(n > 0.0, n, 1.0)
+    return jnp.where(some, alpha, jnp.nan), jnp.where(n > 0.0, chance, jnp.nan)
+
+
+ONE_LABEL = "no value has two different labels"
+"""Why `alpha_within` is NaN."""
 
 
 def plain(report: Any) -> Any:
@@ -174,7 +205,11 @@ def plain(report: Any) -> Any:
         return entry | ({"reason": report.reason} if report.reason else {})
     if dataclasses.is_dataclass(report):
         fields = dataclasses.fields(report)
-        return {field.name: plain(getattr(report, field.name)) for field in fields}
+        return {
+            field.name: plain(getattr(report, field.name))
+            for field in fields
+            if field.metadata.get("json", True)
+        }
     if isinstance(report, dict):
         return {key: plain(entry) for key, entry in report.items()}
     if isinstance(report, list | tuple):
