@@ -165,16 +165,17 @@ def test_two_identical_categories_are_one():
 
 
 def test_raw_agreement_of_four_in_five_can_be_a_kappa_of_a_quarter():
-    """The shape of these data: 74.9 % zeros, chance agreement 73.4 %."""
-    share = np.array([0.027, 0.749, 0.224])
+    """Base rates at which two raters agree on 73.5 % of the units by chance."""
+    share = np.array([0.05, 0.85, 0.10])
     chance = (share**2).sum()
-    same = share * (1 - (0.2 / (1 - chance))) + 0.0
-    table = np.outer(share, share) * (0.2 / (1 - chance)) + np.diag(same)
+    kappa = 1.0 - 0.2 / (1.0 - chance)
+    # With probability kappa both say the same, else each what he says anyway.
+    table = kappa * np.diag(share) + (1.0 - kappa) * np.outer(share, share)
     ratings, counts = scoring.ratings_of_table(jnp.asarray(1e4 * table))
     found = scoring.chance_corrected(ratings, 3, kind="fleiss", unit_weights=counts)
-    assert float(found.observed) == pytest.approx(0.8, abs=1e-3)
-    assert float(found.coefficient) == pytest.approx(1 - 0.2 / (1 - chance), abs=1e-3)
-    assert float(found.coefficient) < 0.5
+    assert float(found.observed) == pytest.approx(0.8, abs=1e-4)
+    assert float(found.expected) == pytest.approx(0.735, abs=1e-4)
+    assert float(found.coefficient) == pytest.approx(0.245, abs=1e-3)
 
 
 DEGENERATE = {
