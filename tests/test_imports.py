@@ -18,7 +18,7 @@ EVERYTHING = None
 # What each room may import, besides the standard library and itself.
 MAY_IMPORT: dict[str, set[str] | None] = {
     "fulcra_jax": PURE,
-    "fulcra_jax._check": set(),
+    "fulcra_jax._check": {"jax", "numpy"},
     "fulcra_jax.values": {"jax", "numpy", "fulcra_jax._check"},
     "fulcra_jax.catalogue": set(),
     "fulcra_jax.configs": {"numpy"},
