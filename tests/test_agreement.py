@@ -365,3 +365,12 @@ def test_rare_labels_keep_their_digits_in_float32(units):
     with jax.enable_x64(True):
         double = everything(*arguments, jnp.ones(units))
     close(single, double, 1e-5)
+
+
+@pytest.mark.parametrize("common", [1e5, 1e6])
+def test_the_null_error_of_rare_labels_keeps_its_digits(common):
+    ratings = jnp.array([[0, 1, 0, 1], [0, 0, 1, 1]])
+    counts = jnp.array([common, 5.0, 4.0, 6.0])
+    found = scoring.fleiss_null_error(ratings, 2, unit_weights=counts)
+    # Two raters, two categories: 1 / sqrt(N).
+    assert float(found) == pytest.approx((common + 15.0) ** -0.5, rel=1e-4)

@@ -299,3 +299,11 @@ def test_refuses_what_does_not_fit():
         power.labels_needed(x, x, 10, half_width=0.1, level=95)
     with pytest.raises(ValueError, match=r"predictions has shape \(3,\), so n=3"):
         power.labels_needed(x, x[:3], 10, half_width=0.1)
+
+
+def test_predictions_that_do_not_vary_are_not_used():
+    y = jnp.array([0.0, 1, 1, 0, 1, 0, 1])
+    others = jnp.linspace(0.0, 10.0, 200)
+    found = ppi_mean(y, jnp.full(7, 0.1), others, population="finite")
+    assert float(found.lam) == 0.0
+    assert float(found.mean) == pytest.approx(4 / 7)

@@ -74,7 +74,8 @@ def test_incomplete_units_are_left_out_and_weights_are_counts(form):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
-    "scores", [np.ones((1, 5)), np.ones((3, 1)), np.ones((3, 0)), np.ones((3, 5))]
+    "scores",
+    [np.ones((1, 5)), np.ones((3, 1)), np.ones((3, 0)), np.full((3, 100), 0.1)],
 )
 def test_without_anything_that_varies_it_is_undefined(form, scores):
     assert np.isnan(scoring.icc(jnp.asarray(scores, jnp.float32), form=form))

@@ -339,7 +339,11 @@ def _moments(
     """Mean and variance over the first axis; NaN without (enough) entries."""
     n = _count(present, x)
     mean = jnp.where(present, x, 0.0).sum(0) / jnp.maximum(n, 1.0)
-    distance = jnp.where(present, x - mean[None], 0.0)
+    least = jnp.where(present, x, jnp.inf).min(0, initial=jnp.inf)
+    most = jnp.where(present, x, -jnp.inf).max(0, initial=-jnp.inf)
+    # The mean of equal numbers is off by rounding, which would pass for variation.
+    varied = present & (most > least)[None]
+    distance = jnp.where(varied, x - mean[None], 0.0)
     free = n - ddof
     variance = (distance**2).sum(0) / jnp.where(free > 0.0, free, 1.0)
     return (

@@ -192,7 +192,11 @@ def mean_squares(
     units = weight_n.sum()
     # Around the grand mean, as sums of squares of raw scores cancel in float32.
     grand = ratio((x_rn.mean(0) * weight_n).sum(), units)
-    x_rn = jnp.where(weight_n[None] > 0.0, x_rn - grand, 0.0)
+    counts_n = weight_n[None] > 0.0
+    least = jnp.where(counts_n, x_rn, jnp.inf).min(initial=jnp.inf)
+    most = jnp.where(counts_n, x_rn, -jnp.inf).max(initial=-jnp.inf)
+    # The mean of equal numbers is off by rounding, which would pass for variation.
+    x_rn = jnp.where(counts_n & (most > least), x_rn - grand, 0.0)
     unit_n = x_rn.mean(0)
     rater_r = ratio(x_rn @ weight_n, units)
     between = raters * (weight_n * unit_n**2).sum()
