@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fulcra_jax import values
-from fulcra_jax.annotation import judgements
+from fulcra_jax.annotation import judgement_lines, judgements
 
 GOOD = {
     "item": "r1",
@@ -184,7 +184,7 @@ def table(rng, rows):
             "kind": kind,
             "pass": number,
             "label": label,
-            "source": None if n % 2 else "a\nb",
+            "source": None if n % 2 else "a, b",
             "prompt_id": f"p{n // 2}",
         }
 
@@ -212,7 +212,8 @@ def test_csv_lines_are_numbered_and_set_aside(tmp_path):
     found, rejects = read(
         tmp_path,
         header,
-        '"r\n1",Power,Ann,human,1',
+        "r1,Power,Ann,human,1",
+        '"r2,Power,Ann,human,1',
         "",
         "r2,Power,Ann,human",
         "r3,Power,Ann,human,",
@@ -221,16 +222,17 @@ def test_csv_lines_are_numbered_and_set_aside(tmp_path):
         "r5,Power,Ann,human,-1.0",
         name="a.CSV",
     )
-    assert found.items == ("r\n1", "r3", "r5")
+    assert found.items == ("r1", "r3", "r5")
     assert found.ratings.ravel().tolist() == [2, -1, 0]
     assert [(r.line, r.field) for r in rejects] == [
+        (3, "line"),
         (5, "line"),
         (7, "label"),
         (8, "line"),
     ]
-    assert rejects[0].reason == "has 4 fields, the header has 5."
-    assert rejects[0].text == "r2,Power,Ann,human"
-    assert "is no CSV (field larger than" in rejects[2].reason
+    assert rejects[1].reason == "has 4 fields, the header has 5."
+    assert rejects[1].text == "r2,Power,Ann,human"
+    assert "is no CSV (field larger than" in rejects[3].reason
 
 
 @pytest.mark.parametrize(
@@ -294,3 +296,14 @@ def test_progress_is_told(tmp_path, monkeypatch):
     told = []
     read(tmp_path, *(line(item=n, prompt_id=n) for n in range(5)), progress=told.append)
     assert told == [2, 4]
+
+
+def test_a_stray_quote_costs_its_line_only(tmp_path):
+    path = tmp_path / "stray.csv"
+    lines = [f"{n},Power,ann,human,1" for n in range(9)]
+    lines[2], lines[6] = '"' + lines[2], '"' + lines[6]
+    path.write_text("\n".join(["item,value,annotator,kind,label", *lines]) + "\n")
+    found = list(judgement_lines.records(path))
+    faults = [n for n, _, cells in found if isinstance(cells, judgement_lines.Fault)]
+    assert len(found) == 9
+    assert faults == [4, 8]

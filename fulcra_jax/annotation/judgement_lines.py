@@ -103,26 +103,16 @@ def _json_records(
 def _csv_records(
     path: pathlib.Path, file: Iterable[str]
 ) -> Iterator[tuple[int, str, Any]]:
-    taken: list[str] = []
-
-    def noted() -> Iterator[str]:
-        for text in file:
-            taken.append(text)
-            yield text
-
-    reader = csv.reader(noted())
     header: list[str] | None = None
     place: dict[str, int] = {}
-    while True:
-        line = reader.line_num + 1
+    # Line by line: no field holds a line break, and a stray quote must not eat the
+    # lines after it.
+    for line, text in enumerate(file, 1):
+        text = text.rstrip("\r\n")
         try:
-            cells = next(reader)
-        except StopIteration:
-            return
+            cells = next(csv.reader([text], strict=True), [])
         except csv.Error as error:
             cells = Fault("line", f"is no CSV ({error}).")
-        text = "".join(taken).rstrip("\r\n")
-        taken.clear()
         if isinstance(cells, list) and not any(cell.strip() for cell in cells):
             continue
         if header is None:
