@@ -221,6 +221,72 @@ def test_degenerate_is_nan_in_the_plain_functions(name):
     assert agreement == 1.0 if reason == Reason.ONE_CATEGORY else np.isnan(agreement)
 
 
+@pytest.mark.parametrize("kind", MANY)
+def test_weights_that_merge_what_occurs_give_nan_with_a_reason(kind):
+    ratings = jnp.array([[0, 1, 0, 1], [1, 1, 0, 0], [0, 0, 1, 1]])
+    merged = jnp.array([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    found = scoring.chance_corrected(ratings, 3, kind=kind, weights=merged)
+    assert np.isnan(found.coefficient)
+    assert int(found.reason) == Reason.NO_DISAGREEMENT
+
+
+def test_raters_who_never_meet_a_distance_give_nan_with_a_reason():
+    """0 and 2 are apart, but one rater gives both and the other 1 only."""
+    ratings = jnp.array([[0, 2, 0], [1, 1, 1]])
+    weights = jnp.array([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0], [0.0, 1.0, 1.0]])
+    found = scoring.chance_corrected(ratings, 3, kind="cohen", weights=weights)
+    assert np.isnan(found.coefficient)
+    assert int(found.reason) == Reason.NO_DISAGREEMENT
+
+
+def test_alpha_needs_more_than_one_rating():
+    """(n - 1) / n is negative below one rating: alpha would exceed 1."""
+    ratings = jnp.array([[0, 1, 2], [0, 1, 1]])
+    small = jnp.full(3, 0.1)
+    found = scoring.chance_corrected(ratings, 3, unit_weights=small)
+    assert np.isnan(found.coefficient)
+    assert int(found.reason) == Reason.TOO_FEW_RATINGS
+    assert np.isnan(scoring.krippendorff_alpha(ratings, 3, unit_weights=small))
+    eight = scoring.agreement_coefficients(ratings, 3, unit_weights=small)
+    assert np.isnan(eight.alpha_nominal)
+    assert np.isfinite(eight.fleiss)
+
+
+@pytest.mark.parametrize("weight", [jnp.nan, -1.0, jnp.inf])
+def test_a_weight_that_is_none_is_refused_and_dropped_while_tracing(weight):
+    ratings, where = table_of(12, raters=2, units=6)
+    weights = jnp.ones(6).at[2].set(weight)
+    with pytest.raises(ValueError, match=r"unit_weights holds .*at least 0"):
+        scoring.chance_corrected(ratings, 3, unit_weights=weights)
+    traced = everything(ratings, where, weights)
+    close(traced, everything(ratings, where, jnp.ones(6).at[2].set(0.0)), 1e-6)
+    # A unit that nobody rated has a weight that nobody reads.
+    nobody = jnp.ones_like(where).at[:, 2].set(False)
+    found = scoring.gwet_ac1(ratings, 3, where=nobody, unit_weights=weights)
+    assert found == scoring.gwet_ac1(ratings, 3, where=nobody)
+
+
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_gradients_of_degenerate_tables_are_finite(name):
+    ratings, where, _ = DEGENERATE[name]
+    ratings, where = jnp.asarray(ratings), jnp.asarray(where)
+
+    def total(unit_weights):
+        found = everything(ratings, where, unit_weights)
+        floats = [x for x in jax.tree.leaves(found) if x.dtype != jnp.int32]
+        return sum(jnp.nansum(x) for x in floats)
+
+    gradient = jax.grad(total)(jnp.ones(ratings.shape[1]))
+    assert jnp.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("kind", MANY)
+def test_units_that_are_all_alike_have_an_error_of_zero(kind):
+    ratings = jnp.tile(jnp.array([[0], [1], [1], [2], [0], [1], [0]]), (1, 301))
+    found = scoring.chance_corrected(ratings, 3, kind=kind)
+    assert float(found.standard_error) == 0.0
+
+
 def test_ids_outside_are_missing_while_tracing_and_refused_otherwise():
     ratings = jnp.full((3, 4), 7)
     found = everything(ratings, jnp.ones((3, 4), bool), jnp.ones(4))
@@ -299,6 +365,12 @@ BAD = {
     ),
     "where has shape \\(2, 4\\), so R=2": lambda r: scoring.percent_agreement(
         r, 3, where=jnp.ones((2, 4), bool)
+    ),
+    "weights holds a number that is NaN": lambda r: scoring.fleiss_kappa(
+        r, 3, weights=jnp.full((3, 3), jnp.nan)
+    ),
+    "weights has 0 on its diagonal; expected 1": lambda r: scoring.fleiss_kappa(
+        r, 3, weights=1.0 - jnp.eye(3)
     ),
     "unit_weights has shape \\(3,\\), so N=3": lambda r: scoring.krippendorff_alpha(
         r, 3, unit_weights=jnp.ones(3)

@@ -9,6 +9,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from fulcra_jax.scoring import _ratings, categories
 from fulcra_jax.scoring._ratings import Counted, divide, ratio
@@ -33,6 +34,18 @@ def weight_matrix(caller: str, weights: Weights, table: Counted) -> jax.Array:
             f"{caller}: weights has shape {tuple(weights.shape)}; expected [{k}, {k}], "
             f"as num_categories is {k}."
         )
+    if not isinstance(weights, Tracer):
+        given = np.asarray(weights)
+        if not np.isfinite(given).all() or (given > 1.0).any():
+            raise ValueError(
+                f"{caller}: weights holds a number that is NaN, infinite or above 1; "
+                "expected agreement weights, 1 on the diagonal (1 - distance)."
+            )
+        if not np.allclose(np.diag(given), 1.0):
+            raise ValueError(
+                f"{caller}: weights has {np.diag(given).min():g} on its diagonal; "
+                "expected 1, as a category agrees with itself (1 - distance)."
+            )
     return jnp.asarray(weights, table.weight.dtype)
 
 
@@ -139,15 +152,23 @@ def coincidences(table: Counted) -> jax.Array:
     return pairs_kk - jnp.diag(weighted_nk.sum(0))
 
 
-def reason_of(table: Counted, read: Counted | None = None) -> jax.Array:
+def reason_of(
+    table: Counted,
+    read: Counted | None = None,
+    *,
+    distance: jax.Array | None = None,
+    expected: jax.Array | None = None,
+) -> jax.Array:
     """`[]` int32 code of `Reason`: why nothing can be said of these ratings.
 
     `read` is the part of the table that a coefficient reads; what is wrong with the
-    whole comes first, because it says more.
+    whole comes first, because it says more. `distance` `[K, K]` and the `expected`
+    disagreement tell whether two of the categories that occur can disagree at all.
     """
     if read is not None:
         whole = reason_of(table)
-        return jnp.where(whole == Reason.OK, reason_of(read), whole)
+        part = reason_of(read, distance=distance, expected=expected)
+        return jnp.where(whole == Reason.OK, part, whole)
     present_rn = (table.onehot.sum(-1) > 0.0) & (table.weight > 0.0)[None]
     raters = present_rn.any(1).sum()
     occurs_k = jnp.where(table.rated[:, None], table.counts, 0.0).sum(0) > 0.0
@@ -156,6 +177,7 @@ def reason_of(table: Counted, read: Counted | None = None) -> jax.Array:
         (raters < 2, Reason.ONE_RATER),
         (table.paired.sum() == 0, Reason.NO_PAIRS),
         (occurs_k.sum() < 2, Reason.ONE_CATEGORY),
+        (~_can_disagree(occurs_k, distance, expected), Reason.NO_DISAGREEMENT),
     )
     return jnp.select(
         [condition for condition, _ in cases],
@@ -164,10 +186,31 @@ def reason_of(table: Counted, read: Counted | None = None) -> jax.Array:
     )
 
 
-def corrected(observed: jax.Array, expected: jax.Array, table: Counted) -> jax.Array:
-    """1 - observed / expected disagreement, NaN where the ratings are degenerate."""
-    coefficient = 1.0 - ratio(observed, expected)
-    return jnp.where(reason_of(table) == Reason.OK, coefficient, jnp.nan)
+def _can_disagree(
+    occurs_k: jax.Array, distance_kk: jax.Array | None, expected: jax.Array | None
+) -> jax.Array:
+    """`[]` bool: two categories that occur are some distance apart."""
+    possible = jnp.array(True)
+    if distance_kk is not None:
+        both_kk = occurs_k[:, None] & occurs_k[None]
+        possible &= (both_kk & (distance_kk != 0.0)).any()
+    if expected is not None:
+        possible &= expected != 0.0
+    return possible
+
+
+def corrected(observed: jax.Array, expected: jax.Array, reason: jax.Array) -> jax.Array:
+    """1 - observed / expected disagreement, NaN with a reason; finite gradients."""
+    observed, expected = defined(reason, observed, expected)
+    return jnp.where(reason == Reason.OK, 1.0 - observed / expected, jnp.nan)
+
+
+def defined(
+    reason: jax.Array, observed: jax.Array, expected: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Both, and 0 of 1 where there is a reason against them: nothing divides by 0."""
+    ok = reason == Reason.OK
+    return jnp.where(ok, observed, 0.0), jnp.where(ok, expected, 1.0)
 
 
 def pair_tables(table: Counted) -> jax.Array:
@@ -210,6 +253,8 @@ def coefficient(
     table = _ratings.counted(caller, ratings, num_categories, where, unit_weights)
     table = usable(caller, kind, table)
     weights_kk = weight_matrix(caller, weights, table)
-    observed = observed_disagreement(table, disagreement(weights_kk))
+    distance_kk = disagreement(weights_kk)
+    observed = observed_disagreement(table, distance_kk)
     expected = expected_disagreement(kind, table, weights_kk)
-    return corrected(observed, expected, table)
+    reason = reason_of(table, distance=distance_kk, expected=expected)
+    return corrected(observed, expected, reason)

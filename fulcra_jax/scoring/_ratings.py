@@ -67,15 +67,46 @@ def checked(
     categories(caller, num_categories)
     integers(caller, "ratings", ratings)
     _check.ids(caller, "ratings", ratings, num_categories, where)
-    if unit_weights is None:
+    weight_n = weights_of_units(caller, ratings, num_categories, where, unit_weights)
+    if weight_n is None:
         weight_n = jnp.ones(ratings.shape[1:])
-    else:
-        weight_n = jnp.asarray(unit_weights)
-        weight_n = weight_n.astype(jnp.promote_types(weight_n.dtype, jnp.float32))
     onehot_rnk = jax.nn.one_hot(ratings, num_categories, dtype=weight_n.dtype)
     if where is not None:
         onehot_rnk = jnp.where(jnp.asarray(where, bool)[..., None], onehot_rnk, 0.0)
     return onehot_rnk, weight_n
+
+
+def weights_of_units(
+    caller: str,
+    ratings: jax.Array,
+    num_categories: int,
+    where: jax.Array | None,
+    unit_weights: jax.Array | None,
+) -> jax.Array | None:
+    """`[N]` in the work dtype; None where every unit counts once.
+
+    The weight of a unit without a rating is never read. A weight that cannot be one
+    (negative, infinite, NaN) raises; while tracing, such a unit does not count.
+    """
+    if unit_weights is None:
+        return None
+    if not any(isinstance(x, Tracer) for x in (ratings, where, unit_weights)):
+        weight = np.asarray(unit_weights)
+        wrong = ~((weight >= 0) & (weight < np.inf))
+        if wrong.any():
+            ids = np.asarray(ratings)[:, wrong]
+            rated = (ids >= 0) & (ids < num_categories)
+            if where is not None:
+                rated &= np.asarray(where, bool)[:, wrong]
+            rated = rated.any(0)
+            if rated.any():
+                raise ValueError(
+                    f"{caller}: unit_weights holds {weight[wrong][rated][0]}; expected "
+                    "finite numbers of at least 0 (0 leaves a unit out)."
+                )
+    weight_n = jnp.asarray(unit_weights)
+    weight_n = weight_n.astype(jnp.promote_types(weight_n.dtype, jnp.float32))
+    return jnp.where((weight_n >= 0.0) & (weight_n < jnp.inf), weight_n, 0.0)
 
 
 def categories(caller: str, num_categories: int) -> None:

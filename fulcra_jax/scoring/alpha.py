@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from fulcra_jax import _check
 from fulcra_jax.scoring import _chance, _ratings, categories
-from fulcra_jax.scoring._ratings import divide, ratio
+from fulcra_jax.scoring._ratings import divide
 from fulcra_jax.scoring.categories import Level
 from fulcra_jax.scoring.reasons import Reason
 
@@ -46,11 +46,12 @@ def krippendorff_alpha(
       category_values: K increasing numbers x for interval and ratio; None stands for
         0 ... K-1. Needed and positive for ratio: labels with 0 have no ratio scale.
       where: `[R, N]` bool, False where a rating is missing.
-      unit_weights: `[N]` non-negative float; n is then the weighted total.
+      unit_weights: `[N]` non-negative float, taken as counts: n is the weighted total
+        and must be above 1.
 
     Returns:
       `[]` float in (-inf, 1]: 1 is perfect, 0 is chance. NaN if no unit has two ratings
-      or only one category occurs in those that have.
+      or only one category occurs in those that have, or n <= 1.
 
     Raises:
       ValueError: if shapes disagree, or `ratio` is asked of values that are not all
@@ -77,9 +78,8 @@ def krippendorff_alpha(
         )
     alpha = alpha_of_coincidences(coincidence_kk, distance_kk)
     # An exact 0/0 is NaN already; the reason catches what rounding leaves of it.
-    return jnp.where(
-        _chance.reason_of(_chance.pairable(table)) == Reason.OK, alpha, jnp.nan
-    )
+    reason = _chance.reason_of(_chance.pairable(table), distance=distance_kk)
+    return jnp.where(reason == Reason.OK, alpha, jnp.nan)
 
 
 def ordinal_distance(margin: jax.Array) -> jax.Array:
@@ -119,7 +119,7 @@ def alpha_of_coincidences(coincidence: jax.Array, distance: jax.Array) -> jax.Ar
       distance: `[K, K]` float, d_kl.
 
     Returns:
-      `[]` float; NaN where no disagreement is expected.
+      `[]` float; NaN where no disagreement is expected, or n is 1 or less.
 
     Raises:
       ValueError: if the shapes disagree.
@@ -146,4 +146,7 @@ def alpha_of_coincidences(coincidence: jax.Array, distance: jax.Array) -> jax.Ar
     share_k = divide(margin_k, total)
     observed = divide((coincidence * distance).sum(), total)
     expected = (jnp.outer(share_k, share_k) * distance).sum()
-    return 1.0 - divide(total - 1.0, total) * ratio(observed, expected)
+    rest = divide(jnp.maximum(total - 1.0, 0.0), total)
+    usable = (rest > 0.0) & (expected != 0.0)
+    alpha = 1.0 - rest * observed / jnp.where(usable, expected, 1.0)
+    return jnp.where(usable, alpha, jnp.nan)

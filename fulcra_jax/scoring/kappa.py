@@ -318,4 +318,8 @@ def fleiss_kappa_by_category(
     pi_k = _chance.category_shares(table)
     # The sum of the others, not 1 - pi, which has no digits for a frequent category.
     others_k = jnp.where(jnp.eye(num_categories, dtype=bool), 0.0, pi_k[None]).sum(1)
-    return 1.0 - _ratings.ratio(observed_k, pi_k * others_k)
+    expected_k = pi_k * others_k
+    defined_k = (expected_k > 0.0) & (weight_n.sum() > 0.0)
+    observed_k = jnp.where(defined_k, observed_k, 0.0)
+    kappa_k = 1.0 - observed_k / jnp.where(defined_k, expected_k, 1.0)
+    return jnp.where(defined_k, kappa_k, jnp.nan)

@@ -17,7 +17,7 @@ import numpy as np
 from jax.core import Tracer
 
 from fulcra_jax import _check
-from fulcra_jax.scoring import _ratings
+from fulcra_jax.scoring import _ratings, _sums
 
 FIXED = 4096
 """The largest table of all possible patterns; beyond it only those that occur."""
@@ -63,7 +63,8 @@ def pattern_table(
       where: `[R, N]` bool, False where a rating is missing.
       unit_weights: `[N]` non-negative float, how often a unit counts.
       anonymous: True forgets who rated: a pattern is how many raters gave each
-        category, and its ratings stand in the first rows.
+        category, and its ratings stand in the first rows. Where no unit has two
+        ratings, the reason is then `Reason.ONE_RATER`, whoever gave them.
       num_patterns: P of a table made on the host, to give several tables one shape.
 
     Returns:
@@ -93,6 +94,9 @@ def pattern_table(
     _ratings.categories(caller, num_categories)
     _ratings.integers(caller, "ratings", ratings)
     _check.ids(caller, "ratings", ratings, num_categories, where)
+    unit_weights = _ratings.weights_of_units(
+        caller, ratings, num_categories, where, unit_weights
+    )
     raters = ratings.shape[0]
     if anonymous:
         possible = (raters + 1) ** num_categories
@@ -276,9 +280,7 @@ def _histogram(
     if unit_weights is None:
         counts_p = jnp.zeros((size,), jnp.int32).at[index_n].add(1)
         return counts_p.astype(jnp.zeros(()).dtype)
-    weight_n = jnp.asarray(unit_weights)
-    weight_n = weight_n.astype(jnp.promote_types(weight_n.dtype, jnp.float32))
-    return jnp.zeros((size,), weight_n.dtype).at[index_n].add(weight_n)
+    return _sums.segment_sum(unit_weights, index_n, size)
 
 
 def _found_patterns(

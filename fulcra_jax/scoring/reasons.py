@@ -12,6 +12,8 @@ class Reason(enum.IntEnum):
     ONE_RATER = 2
     NO_PAIRS = 3
     ONE_CATEGORY = 4
+    NO_DISAGREEMENT = 5
+    TOO_FEW_RATINGS = 6
 
 
 TEXT: dict[Reason, str] = {
@@ -21,6 +23,13 @@ TEXT: dict[Reason, str] = {
     Reason.NO_PAIRS: "no unit has two ratings",
     Reason.ONE_CATEGORY: (
         "only one category occurs, so that agreement cannot be told from habit"
+    ),
+    Reason.NO_DISAGREEMENT: (
+        "the weights count all categories that meet as the same, so that no "
+        "disagreement is possible"
+    ),
+    Reason.TOO_FEW_RATINGS: (
+        "the weights of the units add up to one rating or less; they are counts"
     ),
 }
 """One clause for every reason."""

@@ -20,6 +20,7 @@ import numpy as np
 from jax.core import Tracer
 
 from fulcra_jax import _check
+from fulcra_jax.scoring import _sums
 
 
 class Interval(NamedTuple):
@@ -51,8 +52,6 @@ def sum_by_cluster(values: Any, cluster: jax.Array, num_clusters: int) -> Any:
     [5.0, 2.0, 0.0]
     """
     _check.shapes("resampling.sum_by_cluster", cluster=(cluster, "N"))
-    # A negative id would count from the end.
-    segment = jnp.where(cluster < 0, num_clusters, cluster)
 
     def total(x: jax.Array) -> jax.Array:
         if x.shape[:1] != cluster.shape:
@@ -60,7 +59,7 @@ def sum_by_cluster(values: Any, cluster: jax.Array, num_clusters: int) -> Any:
                 f"resampling.sum_by_cluster: values has shape {x.shape}; its first "
                 f"axis must be N={cluster.shape[0]} as in cluster."
             )
-        return jax.ops.segment_sum(_work(x), segment, num_segments=num_clusters)
+        return _sums.segment_sum(_work(x), cluster, num_clusters)
 
     return jax.tree.map(total, values)
 
@@ -307,6 +306,11 @@ def confidence_interval(samples: jax.Array, *, level: float = 0.95) -> Interval:
         )
     tail = 0.5 * (1.0 - level)
     samples = _work(samples)
+    if samples.shape[:1] in ((), (0,)):
+        raise ValueError(
+            f"resampling.confidence_interval: samples has shape {samples.shape}; "
+            "expected [S, ...] with at least one resample."
+        )
     low, high = (jnp.nanquantile(samples, q, axis=0) for q in (tail, 1.0 - tail))
     return Interval(low, high)
 

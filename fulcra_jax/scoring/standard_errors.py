@@ -90,31 +90,32 @@ def chance_corrected(
     table = _ratings.counted(caller, ratings, num_categories, where, unit_weights)
     weights_kk = _chance.weight_matrix(caller, weights, table)
     if kind == "krippendorff":
-        found = _alpha(_chance.pairable(table), weights_kk, ddof)
-        reason = _chance.reason_of(table, _chance.pairable(table))
-        return found._replace(reason=reason)
+        return _alpha(table, weights_kk, ddof)
     whole = table
     table = _chance.usable(caller, kind, table)
     distance_kk = _chance.disagreement(weights_kk)
     observed = _chance.observed_disagreement(table, distance_kk)
     expected = _chance.expected_disagreement(kind, table, weights_kk)
-    coefficient = _chance.corrected(observed, expected, table)
+    reason = _chance.reason_of(whole, table, distance=distance_kk, expected=expected)
+    coefficient = _chance.corrected(observed, expected, reason)
+    seen, chance = _chance.defined(reason, observed, expected)
+    center = 1.0 - seen / chance
     weight_n = jnp.where(table.rated, table.weight, 0.0)
     units = weight_n.sum()
     paired_n = table.paired.astype(weight_n.dtype)
     share_paired = divide((paired_n * weight_n).sum(), units)
-    beyond_n = paired_n * expected - _chance.disagreeing_share(table, distance_kk)
-    expected_n = _unit_expected(kind, table, weights_kk, expected)
-    linear_n = ratio(beyond_n, share_paired * expected) + 2.0 * ratio(
-        (1.0 - coefficient) * (expected_n - expected), expected
-    )
+    beyond_n = paired_n * chance - _chance.disagreeing_share(table, distance_kk)
+    expected_n = _unit_expected(kind, table, weights_kk, chance)
+    linear_n = (
+        divide(beyond_n, share_paired) + 2.0 * (1.0 - center) * (expected_n - chance)
+    ) / chance
     return Agreement(
         coefficient=coefficient,
         observed=1.0 - observed,
         expected=1.0 - expected,
-        standard_error=_error(linear_n, coefficient, weight_n, ddof),
+        standard_error=_error(linear_n, center, weight_n, ddof, reason),
         units=units,
-        reason=_chance.reason_of(whole, table),
+        reason=reason,
     )
 
 
@@ -204,8 +205,10 @@ def cohen_null_error(
     # difference of two numbers close to 1.
     spread_kl = (distance_kk - (mean_k[:, None] + mean_l[None, :]) + expected) ** 2
     variance = (product_kl * spread_kl).sum()
-    error = _root(ratio(variance, count_r[0] * expected**2))
-    return jnp.where(_chance.reason_of(table) == Reason.OK, error, jnp.nan)
+    reason = _chance.reason_of(table, distance=distance_kk, expected=expected)
+    variance, expected = _chance.defined(reason, variance, expected)
+    error = _root(divide(variance, count_r[0] * expected**2))
+    return jnp.where(reason == Reason.OK, error, jnp.nan)
 
 
 def fleiss_null_error(
@@ -252,13 +255,15 @@ def fleiss_null_error(
     q_most = jnp.where(rare_k, 0.0, q_k).sum()
     excess_k = 3.0 * (p_k - q_most) + 2.0 * (q_most**2 - p_k**2)
     excess = jnp.where(rare_k, p_k * excess_k, 0.0).sum()
-    most = jnp.where(table.rated, table.total, -jnp.inf).max()
-    least = jnp.where(table.rated, table.total, jnp.inf).min()
+    most = jnp.where(table.rated, table.total, 0.0).max(initial=0.0)
+    least = jnp.where(table.rated, table.total, jnp.inf).min(initial=jnp.inf)
     units = jnp.where(table.rated, table.weight, 0.0).sum()
     variance = 2.0 * (s**2 + excess)
     balanced = (most == least) & (_chance.reason_of(table) == Reason.OK)
-    scale = s**2 * units * jnp.where(balanced, most * (most - 1.0), 1.0)
-    return jnp.where(balanced, _root(ratio(variance, scale)), jnp.nan)
+    scale = s**2 * units * most * (most - 1.0)
+    scale = jnp.where(balanced, scale, 1.0)
+    error = _root(jnp.where(balanced, variance, 1.0) / scale)
+    return jnp.where(balanced, error, jnp.nan)
 
 
 def _unit_expected(
@@ -293,41 +298,45 @@ def _unit_expected_conger(table: Counted, distance_kk: jax.Array) -> jax.Array:
     moved_rnk = divide(units, count_r)[:, None, None] * moved_rnk + share_rk[:, None]
     partner_rk = _product(others_rk, distance_kk)
     total_n = jnp.einsum("rnk,rk->n", moved_rnk, partner_rk, precision=_chance.EXACT)
-    return ratio(total_n, raters * (raters - 1.0))
+    return divide(total_n, raters * (raters - 1.0))
 
 
-def _alpha(table: Counted, weights_kk: jax.Array, ddof: int) -> Agreement:
+def _alpha(whole: Counted, weights_kk: jax.Array, ddof: int) -> Agreement:
     """Gwet's form of alpha, in disagreements: see `_chance.disagreement`."""
+    table = _chance.pairable(whole)
     distance_kk = _chance.disagreement(weights_kk)
     weight_n = jnp.where(table.paired, table.weight, 0.0)
     units = weight_n.sum()
     ratings = (weight_n * table.total).sum()
-    mean_total = ratio(ratings, units)
+    mean_total = divide(ratings, units)
     pi_k = divide(_chance.coincidences(table).sum(-1), ratings)
     unlike_n = (table.counts * _product(table.counts, distance_kk)).sum(-1)
-    unlike_n = ratio(divide(unlike_n, table.total - 1.0), mean_total)
+    unlike_n = divide(divide(unlike_n, table.total - 1.0), mean_total)
     plain = ratio((weight_n * unlike_n).sum(), units)
-    observed = plain * ratio(ratings - 1.0, ratings)
+    observed = plain * divide(ratings - 1.0, ratings)
     expected = (distance_kk * jnp.outer(pi_k, pi_k)).sum()
+    reason = _chance.reason_of(whole, table, distance=distance_kk, expected=expected)
+    few = (reason == Reason.OK) & (ratings <= 1.0)
+    reason = jnp.where(few, Reason.TOO_FEW_RATINGS, reason).astype(jnp.int32)
+    seen, chance = _chance.defined(reason, observed, expected)
     # The coefficient before the correction for the finite number of ratings.
-    large = 1.0 - ratio(plain, expected)
-    size_n = ratio(table.total, mean_total)
+    large = 1.0 - _chance.defined(reason, plain, chance)[0] / chance
+    size_n = divide(table.total, mean_total)
     expected_n = _product(table.counts, _product(_symmetric(weights_kk), pi_k))
-    expected_n = ratio(expected_n, mean_total)
-    linear_n = ratio(
-        expected
+    expected_n = divide(expected_n, mean_total)
+    linear_n = (
+        chance
         - unlike_n
-        + observed * (size_n - 1.0)
-        + 2.0 * (1.0 - large) * (expected_n - expected * size_n),
-        expected,
-    )
+        + seen * (size_n - 1.0)
+        + 2.0 * (1.0 - large) * (expected_n - chance * size_n)
+    ) / chance
     return Agreement(
-        coefficient=_chance.corrected(observed, expected, table),
+        coefficient=_chance.corrected(observed, expected, reason),
         observed=1.0 - observed,
         expected=1.0 - expected,
-        standard_error=_error(linear_n, large, weight_n, ddof),
+        standard_error=_error(linear_n, large, weight_n, ddof, reason),
         units=units,
-        reason=_chance.reason_of(table),
+        reason=reason,
     )
 
 
@@ -340,15 +349,24 @@ def _product(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def _error(
-    linear_n: jax.Array, center: jax.Array, weight_n: jax.Array, ddof: int
+    linear_n: jax.Array,
+    center: jax.Array,
+    weight_n: jax.Array,
+    ddof: int,
+    reason: jax.Array,
 ) -> jax.Array:
     units = weight_n.sum()
-    squares_n = jnp.where(weight_n > 0.0, linear_n - center, 0.0) ** 2
-    return _root(ratio((weight_n * squares_n).sum(), _positive(units * (units - ddof))))
-
-
-def _positive(x: jax.Array) -> jax.Array:
-    return jnp.where(x > 0.0, x, 0.0)
+    freedom = units * (units - ddof)
+    usable = (reason == Reason.OK) & (freedom > 0.0)
+    away_n = jnp.where((weight_n > 0.0) & usable, linear_n - center, 0.0)
+    # Units that are all alike differ by rounding, which is no error of the mean.
+    scale = jnp.abs(jnp.where(weight_n > 0.0, linear_n, 0.0)).max(initial=1.0)
+    alike = (
+        jnp.abs(away_n).max(initial=0.0) <= 32.0 * jnp.finfo(scale.dtype).eps * scale
+    )
+    squares = jnp.where(alike, 0.0, (weight_n * away_n**2).sum())
+    error = _root(squares / jnp.where(usable, freedom, 1.0))
+    return jnp.where(usable, error, jnp.nan)
 
 
 def _root(x: jax.Array) -> jax.Array:

@@ -155,13 +155,14 @@ def coefficients(totals: AgreementTotals) -> Coefficients:
     totals = AgreementTotals(*(_work(x) for x in totals))
     k = totals.shares.shape[-1]
     unlike = ratio(totals.disagreeing, totals.paired)
+    seen = divide(totals.disagreeing, totals.paired)
     pi_k = divide(totals.shares, totals.shares.sum())
     # Chance agrees with itself only where a second category occurs.
     varied = ((totals.shares > 0.0).sum() >= 2) & (totals.paired > 0.0)
 
     def beyond(expected: jax.Array) -> jax.Array:
         """Of the expected disagreement."""
-        coefficient = 1.0 - ratio(unlike, expected)
+        coefficient = 1.0 - seen / jnp.where(varied, expected, 1.0)
         return jnp.where(varied, coefficient, jnp.nan)
 
     margin_k = totals.coincidence.sum(-1)
