@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """A simulated annotated file whose annotators' quality is known.
 
-Three humans and two LLMs of five passes label 240 responses to 120 prompts, each with
+Three humans and two LLMs of five passes label responses, two to each prompt, each with
 error rates of their own. An LLM has one belief per cell, wrong in all its passes, and
 each pass departs from it now and then. A few lines are broken on purpose.
 """
 
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from fulcra_jax import values
 
-PROMPTS = 120
+ITEMS = 240
 SOURCES = ("chat-model-a", "chat-model-b")
 PASSES = 5
 SLIP = 0.04
@@ -33,6 +33,7 @@ QUALITY: dict[str, tuple[str, tuple[float, float, float]]] = {
     "model-y": ("llm", (0.65, 0.97, 0.70)),
 }
 """Kind, and how often -1, 0 and +1 are answered where they are true."""
+_EVERY = 1 << 19  # lines between two calls of `progress`
 _BROKEN = (
     '{"item": "r001", "value": "Power", "annotator": "ada", "kind": "human", "lab',
     '{"item": "r001", "value": "Humour", "annotator": "ada", "kind": "human", '
@@ -42,16 +43,22 @@ _BROKEN = (
 )
 
 
-def write(path: pathlib.Path, seed: int) -> None:
-    """Writes the simulated file."""
+def write(
+    path: pathlib.Path,
+    seed: int,
+    items: int = ITEMS,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Writes the simulated file; `progress` is told of lines now and then."""
     with path.open("w", encoding="utf-8") as file:
-        for record in _records(np.random.default_rng(seed)):
+        for line, record in enumerate(_records(np.random.default_rng(seed), items), 1):
             file.write(json.dumps(record) + "\n")
+            if progress is not None and line % _EVERY == 0:
+                progress(line)
         file.writelines(line + "\n" for line in _BROKEN)
 
 
-def _records(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
-    items = PROMPTS * len(SOURCES)
+def _records(rng: np.random.Generator, items: int) -> Iterator[dict[str, Any]]:
     draw = rng.random((items, len(values.BASIC)))
     lost, won = SHARES.T
     truth = np.where(draw < lost, 0, np.where(draw < lost + won, 2, 1))

@@ -78,6 +78,11 @@ class Arguments:
                 f"review_simulation: runs is {self.runs} and batch {self.batch}; "
                 "expected at least 2 and 1."
             )
+        if not 0 <= self.seed < 1 << 32:
+            raise ValueError(
+                f"review_simulation: seed is {self.seed}; expected at least 0 and less "
+                "than 2^32."
+            )
         if not 3 <= self.reviewed * self.items <= self.items:
             raise ValueError(
                 f"review_simulation: reviewed is {self.reviewed} of {self.items} items;"

@@ -63,7 +63,7 @@ CASES: dict[str, Callable[[Generator], dict[str, Any]]] = {
         "labelled": jnp.asarray(rng.random(N) < 0.6),
         "where": where(rng, N),
     },
-    "estimation.risk_coverage": lambda rng: {
+    "risk.risk_coverage": lambda rng: {
         "correct": ids(rng, N) > 0,
         "share": jnp.abs(score(rng, N)),
         "thresholds": jnp.asarray([0.3, 0.6, 0.9], jnp.float32),

@@ -149,3 +149,34 @@ def test_errors_name_the_argument():
         aggregation.clamp(jnp.ones((4, 2)), jnp.zeros(3, int))
     with pytest.raises(ValueError, match="clamp: known has dtype float32"):
         aggregation.clamp(jnp.ones((4, 2)), jnp.zeros(4))
+
+
+def test_the_weight_of_a_rater_without_ratings_is_not_read():
+    ratings = jnp.array([[0, 1], [0, 1], [1, 0]])
+    where = jnp.array([[1, 1], [1, 1], [0, 0]])
+    weights = jnp.array([1.0, 1.0, np.nan])
+
+    for vote in (majority_vote, aggregation.majority_vote):
+        found = vote(ratings, 2, where=where, rater_weights=weights)
+        assert found.labels.tolist() == [0, 1]
+        np.testing.assert_array_equal(found.shares, [[1.0, 0.0], [0.0, 1.0]])
+
+
+@pytest.mark.parametrize("bad", [-3.0, np.nan, np.inf])
+def test_the_weight_of_a_rater_with_ratings_is_a_number(bad):
+    ratings, weights = jnp.array([[0, 1], [0, 1], [1, 1]]), jnp.array([1.0, 1.0, bad])
+    with pytest.raises(ValueError, match=r"rater_weights holds .*; expected finite"):
+        aggregation.majority_vote(ratings, 2, rater_weights=weights)
+    # Nothing can be raised while tracing: no vote, like a weight of 0.
+    traced = majority_vote(ratings, 2, rater_weights=weights)
+    np.testing.assert_array_equal(traced.shares, [[1.0, 0.0], [0.0, 1.0]])
+
+
+@pytest.mark.parametrize("bad", [-3.0, np.nan, np.inf])
+def test_the_weight_of_a_unit_with_ratings_is_a_number(bad):
+    ratings, weights = jnp.array([[0, 1], [0, 1]]), jnp.array([1.0, bad])
+    with pytest.raises(ValueError, match=r"wawa: unit_weights holds .*; expected fini"):
+        aggregation.wawa(ratings, 2, unit_weights=weights)
+    where = jnp.array([[1, 0], [1, 0]])
+    found = aggregation.wawa(ratings, 2, where=where, unit_weights=weights)
+    assert found.skill.tolist() == [1.0, 1.0]

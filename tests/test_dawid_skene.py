@@ -327,3 +327,56 @@ def test_errors_name_the_argument():
         dawid_skene_counts(ratings)
     with pytest.raises(ValueError, match="dawid_skene_counts: clamped has dtype"):
         dawid_skene_counts(jnp.zeros((3, 12, 2)), clamped=jnp.zeros(12))
+
+
+RATINGS = jnp.array([[0, 1], [0, 1], [1, 1]])
+
+
+@pytest.mark.parametrize(
+    "bad", [-1.0, np.nan, np.inf, -np.eye(2), np.full((3, 2, 2), -1)]
+)
+def test_pseudo_counts_are_not_negative(bad):
+    with pytest.raises(
+        ValueError, match=r"dawid_skene: pseudo_counts .* of at least 0"
+    ):
+        dawid_skene(RATINGS, 2, pseudo_counts=bad)
+    with pytest.raises(ValueError, match=r"skene_counts: pseudo_counts .* at least 0"):
+        dawid_skene_counts(jnp.ones((3, 2, 2)), pseudo_counts=bad)
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 1), (1, 2), (3, 1, 2), (2, 2, 2)])
+def test_pseudo_counts_have_one_of_three_shapes(shape):
+    with pytest.raises(ValueError, match=r"pseudo_counts has shape .*; expected a num"):
+        dawid_skene(RATINGS, 2, pseudo_counts=jnp.ones(shape))
+
+
+def test_what_no_model_can_be_fitted_with_is_refused():
+    with pytest.raises(ValueError, match=r"one_coin: pseudo_counts is 2\.0; expected"):
+        one_coin(RATINGS, 2, pseudo_counts=2.0)
+    with pytest.raises(ValueError, match=r"one_coin: pseudo_counts is -1\.0; expected"):
+        one_coin(RATINGS, 2, pseudo_counts=(-1.0, 1.0))
+    with pytest.raises(ValueError, match=r"num_iterations is -1; expected at least 1"):
+        dawid_skene(RATINGS, 2, num_iterations=-1)
+    with pytest.raises(ValueError, match=r"num_iterations is 2\.5; expected a whole"):
+        dawid_skene(RATINGS, 2, num_iterations=2.5)
+    with pytest.raises(ValueError, match=r"tolerance is -1\.0; expected a finite numb"):
+        dawid_skene(RATINGS, 2, tolerance=-1.0)
+    with pytest.raises(ValueError, match=r"unit_weights holds -1\.0; expected finite"):
+        dawid_skene(RATINGS, 2, unit_weights=jnp.array([1.0, -1.0]))
+    with pytest.raises(
+        ValueError, match=r"counts holds -1\.0; expected finite numbers"
+    ):
+        dawid_skene_counts(-jnp.ones((2, 2, 2)))
+    with pytest.raises(ValueError, match=r"clamped holds 5, outside \[-1, 2\)"):
+        dawid_skene_counts(jnp.ones((2, 2, 2)), clamped=jnp.array([5, -1]))
+    with pytest.raises(ValueError, match=r"num_categories is 0; expected a whole"):
+        dawid_skene_counts(jnp.ones((2, 2, 0)))
+
+
+def test_the_weight_of_a_unit_without_ratings_is_not_read():
+    where = jnp.array([[1, 0]] * 3)
+    weights = jnp.array([1.0, np.nan])
+    found = dawid_skene(RATINGS, 2, where=where, unit_weights=weights, num_iterations=3)
+    kept = dawid_skene(RATINGS[:, :1], 2, num_iterations=3)
+    np.testing.assert_allclose(found.probs[0], kept.probs[0], rtol=1e-6)
+    assert np.isnan(found.probs[1]).all()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fulcra_jax.scoring import estimation, power
+from fulcra_jax.scoring import estimation, power, risk
 
 GOLDEN = json.loads(
     (pathlib.Path(__file__).parent / "goldens" / "estimation.json").read_text()
@@ -184,7 +184,7 @@ def test_risk_and_coverage_equal_scipy():
     audit = rng.random(300) < 0.5
     thresholds = np.array([0.0, 0.6, 0.8, 1.0, 1.1])
     for simultaneous, level in [(False, 0.95), (True, 1 - 0.05 / 5)]:
-        found = estimation.risk_coverage(
+        found = risk.risk_coverage(
             *map(jnp.asarray, (correct, np.where(audit, share, np.nan), thresholds)),
             where=jnp.asarray(audit),
             simultaneous=simultaneous,
@@ -205,7 +205,7 @@ def test_risk_and_coverage_equal_scipy():
 
 
 def test_all_wrong_is_bounded_by_one():
-    curve = estimation.risk_coverage(jnp.zeros(4, bool), jnp.ones(4), jnp.array([0.5]))
+    curve = risk.risk_coverage(jnp.zeros(4, bool), jnp.ones(4), jnp.array([0.5]))
     assert curve.error.tolist() == [1.0]
     assert curve.upper.tolist() == [1.0]
 
@@ -284,9 +284,9 @@ def test_refuses_what_does_not_fit():
     with pytest.raises(
         ValueError, match=r"share has shape \(3,\), so N=3, but correct"
     ):
-        estimation.risk_coverage(x > 0, x[:3], x)
+        risk.risk_coverage(x > 0, x[:3], x)
     with pytest.raises(ValueError, match=r"risk_coverage: level is 1; expected"):
-        estimation.risk_coverage(x > 0, x, x, level=1)
+        risk.risk_coverage(x > 0, x, x, level=1)
     with pytest.raises(
         KeyError, match="method 'bayes' is unknown; known are: classica"
     ):

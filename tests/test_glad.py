@@ -148,3 +148,16 @@ def test_errors_name_the_argument():
         glad(ratings.astype(jnp.float32), 3)
     with pytest.raises(ValueError, match="glad: num_categories is 0"):
         glad(ratings, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_iterations": -1}, "num_iterations is -1; expected at least 1"),
+        ({"num_newton": 0}, "num_newton is 0; expected at least 1"),
+        ({"unit_weights": jnp.array([1.0, np.nan])}, "unit_weights holds nan; expecte"),
+    ],
+)
+def test_what_no_model_can_be_fitted_with_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        glad(jnp.array([[0, 1], [0, 1], [1, 1]]), 2, **options)

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -86,3 +88,76 @@ def test_an_unknown_form_is_named():
         scoring.icc(SHROUT_FLEISS, form="A,1")
     with pytest.raises(ValueError, match="level is 95; expected 0 < level < 1"):
         scoring.icc_interval(SHROUT_FLEISS, level=95)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("scores", [[1.0, 2.0, 3.0, 4.0], [0.1, 0.7, 0.3, 1e-3]])
+def test_perfect_agreement_has_the_interval_one_to_one(form, scores):
+    scores = jnp.tile(jnp.asarray(scores), (3, 1))
+    icc_interval = functools.partial(scoring.icc_interval, form=form)
+    found = jax.jit(icc_interval)(scores)
+    assert [found.coefficient, found.low, found.high] == [1.0, 1.0, 1.0]
+    assert found.f == np.inf
+    slopes = jax.jit(jax.grad(lambda x: sum(icc_interval(x)[:3])))(scores)
+    assert np.isfinite(slopes).all()
+
+
+def test_equal_order_at_other_levels_is_perfect_in_form_3_only():
+    scores = jnp.array([0.1, 0.7, 0.3])[None] + jnp.array([0.0, 0.3, 0.6])[:, None]
+    consistent = scoring.icc_interval(scores, form="3,1")
+    assert [*consistent[:4]] == [1.0, 1.0, 1.0, np.inf]
+    absolute = scoring.icc_interval(scores, form="2,1")
+    assert absolute.low < absolute.coefficient < absolute.high < 1.0
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_no_form_exceeds_one_and_the_interval_is_nan_where_the_coefficient_is(form):
+    """Two raters who contradict each other: by hand B = 0, J = 0, E = 10/3, N = 4, so
+    that (2,k) would be -10/3 / (0 - 10/12) = 4."""
+    opposed = jnp.array([[1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0]])
+    found = scoring.icc_interval(opposed, form=form)
+    if form.endswith("k"):
+        assert np.isnan([found.coefficient, found.low, found.high]).all()
+    else:
+        assert found.coefficient == {"1,1": -1.0, "2,1": -2.0, "3,1": -1.0}[form]
+    tables = np.random.default_rng(0).normal(size=(200, 2, 3))
+    found = jax.vmap(lambda x: scoring.icc_interval(x, form=form))(jnp.asarray(tables))
+    coefficient, low, high, *_ = (np.asarray(x) for x in found)
+    defined = ~np.isnan(coefficient)
+    assert (coefficient[defined] <= 1.0).all()
+    assert (low[defined] <= coefficient[defined] + 1e-5).all()
+    # The published approximation of the forms 2 fails where there is no agreement.
+    usual = defined & ((coefficient > 0.0) | (form[0] != "2"))
+    assert (coefficient[usual] <= high[usual] + 1e-5).all()
+    assert (high[defined] <= 1.0).all()
+    assert np.isnan(low[~defined]).all()
+    assert np.isnan(high[~defined]).all()
+
+
+@pytest.mark.parametrize(
+    ("form", "shape"),
+    [*((form, (2, 1)) for form in FORMS), ("2,k", (1, 4)), ("1,k", (0, 3))],
+)
+def test_gradients_are_finite_where_it_is_undefined(form, shape):
+    @jax.jit
+    @jax.grad
+    def slopes(x):
+        found = scoring.icc_interval(x, form=form)
+        return sum(jnp.nan_to_num(figure) for figure in found)
+
+    assert np.isfinite(slopes(jnp.ones(shape))).all()
+
+
+def test_weights_of_units_that_count_are_numbers():
+    scores, where = jnp.array([[1.0, 2, 3, 9], [1.0, 3, 3, np.nan]]), jnp.ones((2, 4))
+    where = where.at[1, 3].set(0.0)
+    weights = jnp.array([1.0, 2.0, 1.0, np.nan])
+    found = scoring.icc(scores, where=where, unit_weights=weights)
+    kept = scoring.icc(scores[:, :3], unit_weights=weights[:3])
+    assert found == pytest.approx(float(kept))
+    for bad in (-1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match=r"unit_weights holds .*; expected finite"):
+            scoring.icc(scores[:, :3], unit_weights=weights[:3].at[1].set(bad))
+    nothing = jnp.array([[1.0, 2, 3, np.nan], [1.0, 3, 3, 1]])
+    found = scoring.icc(nothing, unit_weights=jnp.array([1.0, 2.0, 1.0, 0.0]))
+    assert found == pytest.approx(float(kept))

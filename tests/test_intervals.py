@@ -129,3 +129,69 @@ def test_the_jackknife_of_raters_leaves_one_out():
     assert jnp.isnan(alone.standard_error)
     with pytest.raises(ValueError, match=r"where has shape \(3,\); expected \[R, N\]"):
         intervals.jackknife_raters(mean, jnp.ones(3, bool))
+
+
+def test_bca_of_values_that_differ_by_rounding_only_has_no_answer():
+    samples, estimate = jnp.linspace(0.0, 1.0, 50), jnp.array(0.5)
+    ulp = np.spacing(np.float32(0.1))
+    rounded = jnp.float32(0.1) + ulp * jnp.array([0.0, 1.0, 0.0, -1.0, 2.0])
+    assert np.isnan(bca(samples, estimate, rounded)).all()
+    assert np.isnan(bca(samples, estimate, jnp.full(7, 0.1))).all()
+    # A thousandth is no rounding, nor is a small number beside nothing larger.
+    for spread in (0.1 + jnp.array([0.0, 1e-4, 3e-4]), jnp.array([0.0, 1e-9, 3e-9])):
+        assert not np.isnan(bca(samples, estimate, spread)).any()
+
+
+def test_bca_beyond_its_pole_has_no_answer():
+    """a = 1/6 (n - 2) / sqrt(n (n - 1)) for one value far from n - 1 equal ones: with
+    z0 + z > 6 in the upper tail 1 - a (z0 + z) is negative and the ends would cross."""
+    values = jnp.zeros(400).at[0].set(-1.0)
+    samples, estimate = jnp.linspace(0.0, 1.0, 100_001), jnp.array(0.99999)
+    level = 0.99
+    z0, z = stats.norm.ppf(0.99999), stats.norm.ppf(0.5 + 0.5 * level)
+    assert 398 / (6 * np.sqrt(400 * 399)) * (z0 + z) > 1.0
+    assert np.isnan(bca(samples, estimate, values, level=level)).all()
+    # Just before the pole there is an answer, and its ends are in order.
+    low, high = bca(samples, jnp.array(0.9), values, level=level)
+    assert low < high
+    slopes = jax.grad(lambda x: jnp.nan_to_num(bca(samples, x, values)[1]))(estimate)
+    assert np.isfinite(slopes)
+
+
+@pytest.mark.parametrize("units", [6 * 10**6, 2 * 10**9])
+def test_the_jackknife_of_very_many_units_keeps_its_digits(units):
+    """A share of n units has the standard error sqrt(p (1 - p) / (n - 1))."""
+    counts = units * np.array([0.3, 0.2, 0.5])
+    share = lambda w: w[0] / w.sum()
+    result = jax.jit(lambda c: intervals.jackknife(share, c))(
+        jnp.asarray(counts, jnp.float32)
+    )
+    expected = np.sqrt(0.3 * 0.7 / units)
+    assert result.standard_error == pytest.approx(expected, rel=2e-3)
+    np.testing.assert_allclose(result.values, 0.3, rtol=1e-6)
+
+
+def test_the_jackknife_of_equal_values_has_no_error():
+    constant = lambda w: 0.1 + 0.0 * w.sum()
+    assert intervals.jackknife(constant, jnp.ones(7)).standard_error == 0.0
+
+
+def test_the_jackknife_of_nobody_is_empty():
+    both = lambda x: jnp.stack([x.sum(), x.mean()])
+    nobody = intervals.jackknife(both, jnp.zeros(0))
+    assert nobody.values.shape == (0, 2)
+    assert np.isnan(nobody.standard_error).all()
+    nobody = intervals.jackknife_raters(both, jnp.zeros((0, 3), bool))
+    assert nobody.values.shape == (0, 2)
+    assert np.isnan(nobody.standard_error).all()
+    samples, values = jnp.linspace(0.0, 1.0, 9), jnp.zeros(0)
+    assert np.isnan(bca(samples, jnp.array(0.5), values)).all()
+
+
+@pytest.mark.parametrize("bad", [-1.0, 0.5, np.nan, np.inf])
+def test_the_jackknife_counts_whole_items(bad):
+    weights = jnp.array([1.0, bad, 2.0])
+    with pytest.raises(ValueError, match=r"jackknife: unit_weights holds .*; expected"):
+        intervals.jackknife(jnp.sum, weights)
+    with pytest.raises(ValueError, match="batch_size is 0; expected at least 1"):
+        intervals.jackknife(jnp.sum, jnp.ones(3), batch_size=0)

@@ -3,6 +3,7 @@
 
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
@@ -96,6 +97,14 @@ def test_labels_in_every_spelling(tmp_path, label, rating):
         (line(**{"pass": -1}), "pass", "is -1; it should be a whole number from 0"),
         (line(**{"pass": True}), "pass", "is True; it should be a whole"),
         (line(**{"pass": 0.5}), "pass", "is 0.5; it should be a whole"),
+        (line(**{"pass": 2**31}), "pass", "number from 0 to 2147483647"),
+        (line(**{"pass": 1e300}), "pass", "is 1e.300; it should be a whole"),
+        (line(**{"pass": "9" * 5000}), "pass", r"is '9+\.\.\.9+'; it should be"),
+        (line(annotator="\ud800"), "annotator", "half a character"),
+        (line(annotator="\ud800", label=7), "annotator", "half a character"),
+        (line(kind="\ud800"), "kind", "half a character"),
+        (line(label="\ud800"), "label", r"is '\\ud800'; it should"),
+        (line(label=["\ud800" * 999]), "label", r"is \['\\ud800.*\.\.\."),
         (line(label=...), "label", "is missing; null says"),
         (line(label=2), "label", "is 2; it should be -1, 0, 1 or null"),
         (line(label=True), "label", "is True; it should be"),
@@ -247,7 +256,14 @@ def test_csv_lines_are_numbered_and_set_aside(tmp_path):
         ("a.csv", b"item,value,annotator,kind,label,item\n", "has item more than once"),
         ("a.csv", b"item;value;kind\n", r"commas, not by semicolons\."),
         ("a.json", b"\n [\n{},\n{}]\n", r"a JSON list; it should hold one object per"),
-        ("a.jsonl", b"\n{\xff\n", r"is not UTF-8 \(byte 0xff"),
+        ("a.jsonl", b"\n{\xff\n", r"is not UTF-8 \(byte 0xff on line 2\)"),
+        ("a.csv", b"item\n" * 9 + b"caf\xe9", r"no column value"),
+        ("a.jsonl", b"{}\r\n" * 9000 + b"\xe9", r"\(byte 0xe9 on line 9001\)"),
+        ("a.jsonl", "{}\n".encode("utf-16"), r"is not UTF-8 \(byte 0xff on line 1\)"),
+        ("a.jsonl", b"\xef\xbb\xbf", "the file is empty"),
+        ("a.csv", b'"item,value\n', "line 1, the header, is no CSV"),
+        ("a.csv", b"item\tvalue\tkind\n", r"commas, not by tabs\."),
+        ("a.csv", b",".join([b"x" * 999] * 999), r"x…x+ and 979 others\."),
         (
             "a.jsonl",
             b"{}\n[]\n",
@@ -307,3 +323,68 @@ def test_a_stray_quote_costs_its_line_only(tmp_path):
     faults = [n for n, _, cells in found if isinstance(cells, judgement_lines.Fault)]
     assert len(found) == 9
     assert faults == [4, 8]
+
+
+@pytest.mark.parametrize("field", ["annotator", "value", "kind", "source", "prompt_id"])
+def test_what_is_quoted_from_a_line_is_short_and_can_be_encoded(tmp_path, field):
+    # A long prompt_id or source is right by itself and quoted where it changes.
+    texts = ["x" * 10_000, "y" * 10_000, "\ud800" * 10_000, "\x1b[2J", ["\ud800"] * 9]
+    lines = [line()]
+    for text in texts:
+        lines += [line(item="r9", **{field: text}), line(item="r9", **{field: text})]
+        lines += [line(**{"kind": "llm", field: text, "label": 5})]
+    _, rejects = read(tmp_path, *lines)
+    assert rejects
+    for reject in rejects:
+        assert len(str(reject)) < 300
+        assert str(reject).isprintable()
+        str(reject).encode()
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+def test_lines_end_as_they_do_on_any_system(tmp_path, end, name):
+    lines = [line(), line(item="r2", label=7), line(item="r3", label=-1)]
+    if name == "a.csv":
+        lines = ["item,value,annotator,kind,label,x"]
+        lines += [f"r{n},Power,Ann,human,{k},y" for n, k in ((1, 1), (2, 7), (3, -1))]
+    path = tmp_path / name
+    path.write_bytes(b"\xef\xbb\xbf" + end.join(lines).encode())
+    found, (reject,) = judgements.read_judgements(path)
+    assert found.items == ("r1", "r3")
+    assert reject.line == 2 + (name == "a.csv")
+    assert reject.text == lines[-2]
+
+
+def test_a_file_name_that_is_no_text_can_be_written(tmp_path):
+    path = tmp_path / os.fsdecode(b"n\xe9.jsonl")
+    with pytest.raises(FileNotFoundError, match=r"n.udce9.jsonl: does not exist"):
+        judgements.read_judgements(path)
+    path.write_text(line() + "\n{\n")
+    found, (reject,) = judgements.read_judgements(path)
+    assert found.file == reject.file == "n\\udce9.jsonl"
+    judgements.write_rejects(tmp_path / "rejects.jsonl", [reject])
+
+
+def test_what_is_no_ordinary_file_is_named(tmp_path):
+    os.mkfifo(tmp_path / "a.jsonl")
+    with pytest.raises(FileNotFoundError, match="is no ordinary file"):
+        judgements.read_judgements(tmp_path / "a.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "unused"),
+    [
+        ("a.csv", "\nItem,value,annotator,kind,label,passes, prompt\n", 2),
+        ("a.jsonl", line() + "\n", 0),
+        ("a.jsonl", line(passes=1, prompt="p") + "\n", 2),
+        ("a.jsonl", "[" * 100_000, 0),
+        ("a.jsonl", "[1]\n", 0),
+        ("a.csv", "", 0),
+    ],
+    ids=str,
+)
+def test_columns_that_are_not_read_are_known(tmp_path, name, content, unused):
+    (tmp_path / name).write_text(content)
+    found = judgement_lines.unused_fields(tmp_path / name)
+    assert found == ("passes", "prompt")[:unused]

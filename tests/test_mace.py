@@ -163,3 +163,34 @@ def test_errors_name_the_argument():
         mace_from(trust[:2], spam, ratings, 2)
     with pytest.raises(ValueError, match="so K=2, but num_categories is 3"):
         mace_from(trust, spam, ratings, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_restarts": 0}, r"num_restarts is 0; expected at least 1"),
+        ({"num_iterations": 0}, r"num_iterations is 0; expected at least 1"),
+        ({"noise": -5.0}, r"noise is -5\.0; expected a finite number of at least 0"),
+        ({"smoothing": 0.0}, r"smoothing is 0\.0; expected a finite number above 0"),
+        ({"trust_prior": -1.0}, r"trust_prior is -1\.0; expected a finite"),
+        ({"spam_prior": np.nan}, r"spam_prior is nan; expected a finite"),
+        ({"unit_weights": jnp.array([1.0, -1.0])}, r"unit_weights holds -1\.0; exp"),
+    ],
+)
+def test_what_no_model_can_be_fitted_with_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        mace(jax.random.key(0), jnp.array([[0, 1], [0, 1], [1, 1]]), 2, **options)
+
+
+def test_a_start_holds_probabilities_where_it_is_read():
+    ratings, where = (
+        jnp.array([[0, 1], [0, 1], [1, 1]]),
+        jnp.array([[1, 1]] * 2 + [[0, 0]]),
+    )
+    trust, spam = jnp.array([0.5, 0.5, np.nan]), jnp.full((3, 2), 0.5)
+    fit = mace_from(trust, spam, ratings, 2, where=where, num_iterations=2)
+    assert fit.labels.tolist() == [0, 1]
+    with pytest.raises(ValueError, match="mace_from: trust holds nan; expected probab"):
+        mace_from(trust, spam, ratings, 2)
+    with pytest.raises(ValueError, match=r"mace_from: spam holds -0\.5; expected prob"):
+        mace_from(trust, -spam, ratings, 2, where=where)

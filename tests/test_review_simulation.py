@@ -69,10 +69,14 @@ def test_the_table_names_every_pipeline(folder):
     [
         (["--runs", "1"], "runs is 1"),
         (["--reviewed", "1.5"], "reviewed is 1.5 of 4000"),
+        (["--seed", "-1"], "seed is -1; expected at least 0"),
+        (["--seed", str(2**32)], "seed is 4294967296; expected at least 0"),
+        (["--seed", str(2**70)], "expected at least 0 and less than 2^32"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message, capsys):
     with pytest.raises(SystemExit) as stopped:
         review_simulation.main(arguments)
     assert stopped.value.code == 2
-    assert message in " ".join(capsys.readouterr().err.split())
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert message in said

@@ -4,6 +4,8 @@
 import csv
 import json
 import pathlib
+import re
+import reprlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -14,6 +16,14 @@ REQUIRED = ("item", "value", "annotator", "kind", "label")
 SUFFIXES = (".jsonl", ".json", ".csv")
 MISSING = object()
 """Of a field that is not there; null is None."""
+MOST_PASS = (1 << 31) - 1
+"""The largest number of a pass."""
+
+_LISTED = 20  # names of columns in a message
+_UNDECODED = re.compile("[\udc80-\udcff]")
+_QUOTE = reprlib.Repr()
+_QUOTE.maxstring = _QUOTE.maxlong = _QUOTE.maxother = 60
+_QUOTE.maxlevel = 3
 
 
 class Fault(Exception):
@@ -22,6 +32,29 @@ class Fault(Exception):
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(field, reason)
         self.field, self.reason = field, reason
+
+
+def quoted(x: Any) -> str:
+    """What stands in a field, for a message: short, and safe to print and encode.
+
+    >>> print(quoted("Ann"), quoted("\\ud800"), len(quoted("x" * 1000)))
+    'Ann' '\\ud800' 60
+    """
+    return _QUOTE.repr(x)
+
+
+def shown(text: object, most: int = 400) -> str:
+    """A path or name without quotes, for a message: one line, short, safe to print.
+
+    >>> shown("a\\udce9\\x1b[2J.csv"), shown("abcdefghij", 7)
+    ('a\\\\udce9\\\\x1b[2J.csv', 'abc…hij')
+    """
+    plain = str(text)
+    if len(plain) > most:
+        plain = plain[: most // 2] + "…" + plain[len(plain) - most // 2 :]
+    return "".join(
+        c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in plain
+    )
 
 
 def records(path: pathlib.Path) -> Iterator[tuple[int, str, Any]]:
@@ -33,29 +66,55 @@ def records(path: pathlib.Path) -> Iterator[tuple[int, str, Any]]:
     """
     _check_file(path)
     made = _csv_records if path.suffix.lower() == ".csv" else _json_records
-    line = 0
     try:
-        with path.open(encoding="utf-8-sig", newline="\n") as file:
-            for line, text, record in made(path, file):
-                yield line, text, record
-    except UnicodeDecodeError as error:
+        # Lines end at \n, \r\n or \r.
+        with path.open(encoding="utf-8-sig") as file:
+            yield from made(path, file)
+    except UnicodeDecodeError:
+        # The decoder reads ahead and does not know the line.
+        line, byte = _first_undecoded(path)
         raise ValueError(
-            f"{path}: is not UTF-8 (byte 0x{error.object[error.start]:02x} after line "
-            f"{line}); save the file as UTF-8."
+            f"{shown(path)}: is not UTF-8 (byte 0x{byte:02x} on line {line}); save the "
+            "file as UTF-8."
         ) from None
+
+
+def _first_undecoded(path: pathlib.Path) -> tuple[int, int]:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+        for line, text in enumerate(file, 1):
+            found = None if text.isascii() else _UNDECODED.search(text)
+            if found:
+                return line, ord(found.group()) - 0xDC00
+    return 0, 0
 
 
 def _check_file(path: pathlib.Path) -> None:
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
+        what = "is no ordinary file" if path.exists() else "does not exist"
+        what = "is a folder" if path.is_dir() else what
         raise FileNotFoundError(
-            f"{path}: {what}; a file of judgements ({', '.join(SUFFIXES)}) is needed."
+            f"{shown(path)}: {what}; a file of judgements ({', '.join(SUFFIXES)}) is "
+            "needed."
         )
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(
-            f"{path}: the suffix {path.suffix!r} is unknown; known are: "
+            f"{shown(path)}: the suffix {quoted(path.suffix)} is unknown; known are: "
             f"{', '.join(SUFFIXES)}."
         )
+
+
+def unused_fields(path: pathlib.Path) -> tuple[str, ...]:
+    """Columns of a .csv file, or fields of the first object of another, not read."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        first = next((text for text in file if not text.isspace()), "")
+    try:
+        if path.suffix.lower() == ".csv":
+            names = [cell.strip() for cell in next(csv.reader([first]), [])]
+            return tuple(name for name in names if name.lower() not in FIELDS)
+        fields = json.loads(first)
+    except (csv.Error, ValueError, RecursionError):
+        return ()
+    return tuple(x for x in fields if x not in FIELDS) if type(fields) is dict else ()
 
 
 def _json_records(
@@ -63,12 +122,12 @@ def _json_records(
 ) -> Iterator[tuple[int, str, Any]]:
     begun = False
     for line, text in enumerate(file, 1):
-        text = text.rstrip("\r\n")
+        text = text.rstrip("\n")
         if not text or text.isspace():
             continue
         if not begun and path.suffix.lower() == ".json" and text.lstrip()[0] == "[":
             raise ValueError(
-                f"{path}: holds a JSON list; it should hold one object per line "
+                f"{shown(path)}: holds a JSON list; it should hold one object per line "
                 "(JSONL)."
             )
         begun = True
@@ -108,7 +167,7 @@ def _csv_records(
     # Line by line: no field holds a line break, and a stray quote must not eat the
     # lines after it.
     for line, text in enumerate(file, 1):
-        text = text.rstrip("\r\n")
+        text = text.rstrip("\n")
         try:
             cells = next(csv.reader([text], strict=True), [])
         except csv.Error as error:
@@ -116,7 +175,11 @@ def _csv_records(
         if isinstance(cells, list) and not any(cell.strip() for cell in cells):
             continue
         if header is None:
-            header = [] if isinstance(cells, Fault) else [c.strip() for c in cells]
+            if isinstance(cells, Fault):
+                raise ValueError(
+                    f"{shown(path)}: line {line}, the header, {cells.reason}"
+                )
+            header = [cell.strip() for cell in cells]
             place = _columns(path, header)
             continue
         if isinstance(cells, list) and len(cells) != len(header):
@@ -135,15 +198,21 @@ def _columns(path: pathlib.Path, header: list[str]) -> dict[str, int]:
     missing = [field for field in REQUIRED if field not in lower]
     if missing:
         advice = ""
-        if len(header) == 1 and ";" in header[0]:
-            advice = " Separate the fields by commas, not by semicolons."
+        for sign, plural in ((";", "semicolons"), ("\t", "tabs")):
+            if len(header) == 1 and sign in header[0]:
+                advice = f" Separate the fields by commas, not by {plural}."
+        listed = ", ".join(shown(name, 40) for name in header[:_LISTED])
+        if len(header) > _LISTED:
+            listed += f" and {len(header) - _LISTED} others"
         raise ValueError(
-            f"{path}: the header has no column {', '.join(missing)}; it has "
-            f"{', '.join(header)}.{advice}"
+            f"{shown(path)}: the header has no column {', '.join(missing)}; it has "
+            f"{listed}.{advice}"
         )
     twice = sorted({field for field in FIELDS if lower.count(field) > 1})
     if twice:
-        raise ValueError(f"{path}: the header has {', '.join(twice)} more than once.")
+        raise ValueError(
+            f"{shown(path)}: the header has {', '.join(twice)} more than once."
+        )
     return {field: lower.index(field) for field in FIELDS if field in lower}
 
 
@@ -152,10 +221,16 @@ def pass_number(x: Any) -> int:
     if x is None or x is MISSING:
         return 0
     whole = x
-    if isinstance(x, str) and x.strip().removesuffix(".0").isdecimal():
-        whole = int(x.strip().removesuffix(".0"))
+    if isinstance(x, str):
+        digits = x.strip().removesuffix(".0")
+        # Python refuses to convert thousands of digits.
+        if digits.isdecimal() and len(digits) <= len(str(MOST_PASS)):
+            whole = int(digits)
     elif isinstance(x, float) and x.is_integer():
         whole = int(x)
-    if type(whole) is not int or whole < 0:
-        raise Fault("pass", f"is {x!r:.60}; it should be a whole number from 0.")
+    if type(whole) is not int or not 0 <= whole <= MOST_PASS:
+        raise Fault(
+            "pass",
+            f"is {quoted(x)}; it should be a whole number from 0 to {MOST_PASS}.",
+        )
     return whole

@@ -33,7 +33,9 @@ from fulcra_jax.annotation.judgement_lines import (
     MISSING,
     Fault,
     pass_number,
+    quoted,
     records,
+    shown,
 )
 
 Kind = Literal["human", "llm"]
@@ -121,11 +123,12 @@ def read_judgements(
     path = pathlib.Path(path)
     collector = _Collector(any_value)
     rejects: list[Reject] = []
+    name = shown(path.name)
 
     def set_aside(line: int, text: str, record: Any, field: str, reason: str) -> None:
         who = "" if isinstance(record, Fault) else record[FIELDS.index("annotator")]
         who = who.strip() if isinstance(who, str) else ""
-        rejects.append(Reject(path.name, line, field, reason, text, who))
+        rejects.append(Reject(name, line, field, reason, text, who))
 
     for line, text, record in records(path):
         try:
@@ -143,11 +146,13 @@ def read_judgements(
                 set_aside(line, text, record, "line", repeats[line])
         rejects.sort(key=lambda reject: reject.line)
     if not collector.lines and not rejects:
-        raise ValueError(f"{path}: the file is empty; it should hold judgements.")
+        raise ValueError(
+            f"{shown(path)}: the file is empty; it should hold judgements."
+        )
     if not collector.lines:
         raise ValueError(
-            f"{path}: no line can be used ({len(rejects)} set aside); the first is "
-            f"line {rejects[0].line}: {rejects[0].field}: {rejects[0].reason}"
+            f"{shown(path)}: no line can be used ({len(rejects)} set aside); the first "
+            f"is line {rejects[0].line}: {rejects[0].field}: {rejects[0].reason}"
         )
     return collector.judgements(path), rejects
 
@@ -241,7 +246,8 @@ class _Collector:
         if a is not None and self._kind[a][0] != what:
             said, where = self._kind[a]
             raise Fault(
-                "kind", f"is {what}, but on line {where} annotator {who!r} is {said}."
+                "kind",
+                f"is {what}, but on line {where} annotator {quoted(who)} is {said}.",
             )
         if n is not None:
             _same("source", origin, self._source.get(n), item_name)
@@ -273,7 +279,7 @@ class _Collector:
         if text.lower() not in _BASIC:
             raise Fault(
                 "value",
-                f"{text!r} is unknown; known are: {', '.join(values.BASIC)} "
+                f"{quoted(text)} is unknown; known are: {', '.join(values.BASIC)} "
                 "(--any-value accepts others).",
             )
         return _BASIC[text.lower()]
@@ -320,7 +326,7 @@ class _Collector:
         shape = (len(rows), len(self._items), len(names))
         if np.prod(shape, dtype=float) > MOST_CELLS:
             raise ValueError(
-                f"{path}: {shape[0]} passes of annotators x {shape[1]} items x "
+                f"{shown(path)}: {shape[0]} passes of annotators x {shape[1]} items x "
                 f"{shape[2]} values are more than {MOST_CELLS} cells; split the file."
             )
         kept = self._kept
@@ -334,7 +340,7 @@ class _Collector:
         asked[at] = True
         nothing = ("", 0)
         return Judgements(
-            file=path.name,
+            file=shown(path.name),
             items=tuple(self._items),
             values=tuple(names),
             annotators=tuple(name for name, _ in people),
@@ -363,7 +369,7 @@ def _name(field: str, x: Any, *, numbers: bool = True) -> str:
         raise Fault(field, "is missing.")
     if not isinstance(x, str):
         wanted = "text or a whole number" if numbers else "text"
-        raise Fault(field, f"is {x!r:.60}; it should be {wanted}.")
+        raise Fault(field, f"is {quoted(x)}; it should be {wanted}.")
     try:
         x.encode("utf-8")
     except UnicodeEncodeError:
@@ -378,7 +384,7 @@ def _kind(x: Any) -> Kind:
     for kind in KINDS:
         if text == kind:
             return kind
-    raise Fault("kind", f"is {x!r:.60}; it should be human or llm.")
+    raise Fault("kind", f"is {quoted(x)}; it should be human or llm.")
 
 
 def _class(x: Any) -> int:
@@ -388,12 +394,15 @@ def _class(x: Any) -> int:
     try:
         return _LABELS[type(key), key]
     except (KeyError, TypeError):
-        raise Fault("label", f"is {x!r:.60}; it should be -1, 0, 1 or null.") from None
+        raise Fault(
+            "label", f"is {quoted(x)}; it should be -1, 0, 1 or null."
+        ) from None
 
 
 def _same(field: str, x: str | None, before: tuple[str, int] | None, item: str) -> None:
     if x is not None and before is not None and x != before[0]:
         raise Fault(
             field,
-            f"is {x!r}, but on line {before[1]} item {item!r} has {before[0]!r}.",
+            f"is {quoted(x)}, but on line {before[1]} item {quoted(item)} has "
+            f"{quoted(before[0])}.",
         )

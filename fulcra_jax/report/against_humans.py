@@ -181,7 +181,7 @@ def _alt_test(
     if len(people) < MIN_HUMANS:
         conditions.append(f"{len(people)} humans; {MIN_HUMANS} or more are advised")
     conditions += [
-        f"{one.name} shares {one.items} items with the LLM and another human; "
+        f"{one.name:.60} shares {one.items} items with the LLM and another human; "
         f"{MIN_ITEMS} or more are advised"
         for one in people
         if one.items < MIN_ITEMS

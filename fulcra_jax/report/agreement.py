@@ -8,6 +8,7 @@ Axes: R raters, N items, V values, P patterns.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import jax
@@ -26,6 +27,10 @@ from fulcra_jax.report.annotators import (
 )
 from fulcra_jax.report.panel import Cells, Figure, K, Panel, cells_of, figure
 
+MOST_RESAMPLES = 100_000
+LEVELS = 0.5, 0.9999
+"""The least and the largest level of an interval."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -37,20 +42,35 @@ class Options:
     disputed: int = 20
     """How many of the most disputed items are listed."""
     seed: int = 0
+    """From 0 to 2^32 - 1: beyond, JAX repeats itself."""
 
     def __post_init__(self) -> None:
-        if self.resamples < 100:
+        if not 100 <= self.resamples <= MOST_RESAMPLES:
             raise ValueError(
                 f"agreement.Options: resamples is {self.resamples}; expected at least "
-                "100."
+                f"100 and at most {MOST_RESAMPLES}."
             )
-        if not 0.0 < self.level < 1.0:
+        low, high = LEVELS
+        if not low <= self.level <= high:
             raise ValueError(
-                f"agreement.Options: level is {self.level}; expected 0 < level < 1."
+                f"agreement.Options: level is {self.level}; expected {low} <= level "
+                f"<= {high}."
+            )
+        # An end of the interval should not lie beyond all resamples.
+        least = 2.0 / (1.0 - self.level)
+        if self.resamples < least - 1e-6:
+            raise ValueError(
+                f"agreement.Options: level {self.level} takes at least "
+                f"{math.ceil(least - 1e-6)} resamples, but resamples is "
+                f"{self.resamples}."
             )
         if self.disputed < 0:
             raise ValueError(
                 f"agreement.Options: disputed is {self.disputed}; expected at least 0."
+            )
+        if not 0 <= self.seed < 1 << 32:
+            raise ValueError(
+                f"agreement.Options: seed is {self.seed}; expected 0 <= seed < 2^32."
             )
 
 

@@ -2,12 +2,15 @@
 """What the figures of an agreement report say, in sentences; LLMs against humans."""
 
 import dataclasses
+from collections.abc import Callable
 
 from fulcra_jax.report.against_humans import EPSILON, AltTest
 from fulcra_jax.report.agreement import Report
 from fulcra_jax.report.agreement_cells import (
     cell,
+    listed,
     number,
+    one_line,
     plain_number,
     polarity,
     reasons,
@@ -71,7 +74,7 @@ def summary(report: Report, rejects: SetAside = NOTHING) -> list[str]:
     """The report in a few sentences, the most important first."""
     kinds = [one.kind for one in report.annotators]
     lines = [
-        *_set_aside(rejects),
+        *_set_aside(readable(rejects)),
         f"{plural(len(kinds), 'annotator')} ({kinds.count('human')} human, "
         f"{kinds.count('llm')} LLM), {plural(report.items, 'item')}, "
         f"{plural(len(report.values), 'value')}: {report.judgements} judgements, "
@@ -103,12 +106,22 @@ def summary(report: Report, rejects: SetAside = NOTHING) -> list[str]:
     return lines
 
 
+def readable(rejects: SetAside, write: Callable[[str], str] = str) -> SetAside:
+    """With texts of the file as one short line each, then as `write` has them."""
+    return dataclasses.replace(
+        rejects,
+        reason=write(one_line(rejects.reason, 300)),
+        # More are not listed.
+        lost=tuple(write(one_line(name)) for name in rejects.lost),
+    )
+
+
 def _set_aside(rejects: SetAside) -> list[str]:
     if not rejects.lost and rejects.count <= _SHARE * rejects.lines:
         return []
     lost = ""
     if rejects.lost:
-        lost = f" No line of {', '.join(rejects.lost)} could be used."
+        lost = f" No line of {listed(rejects.lost)} could be used."
     return [
         f"**{rejects.count} of {plural(rejects.lines, 'line')} "
         f"{'was' if rejects.count == 1 else 'were'} set aside, most often (in "
@@ -147,7 +160,7 @@ def _agreement(report: Report, group: Group) -> list[str]:
     few = [g.name for g in report.per_value if g.few]
     if few:
         lines.append(
-            f"**Nothing can be said of {', '.join(few)}: fewer than {FEW} labels are "
+            f"**Nothing can be said of {listed(few)}: fewer than {FEW} labels are "
             "not 0.**"
         )
     known = [
@@ -210,7 +223,9 @@ def against(report: Report) -> list[str]:
     if not report.against_humans:
         return ["It takes humans and LLMs in one file.\n"]
     parts = []
-    human = {g.name: g.human_kappa for g in (*report.per_value, report.pooled) if g}
+    assert report.pooled is not None
+    # All cells first, as in `one.values`.
+    human = [g.human_kappa for g in (report.pooled, *report.per_value)]
     for one in report.against_humans:
         parts.append(f"### {safe(one.name)}\n")
         parts.append(
@@ -224,9 +239,8 @@ def against(report: Report) -> list[str]:
         header = ["value", "kappa with their majority", "mean kappa of two humans"]
         header += [f"{h} -> {m}" for h in SIGNED for m in SIGNED]
         body = [
-            [name, cell(kappa), cell(human[name])]
-            + [str(n) for row in counts for n in row]
-            for name, kappa, counts in one.values
+            [name, cell(kappa), cell(humans)] + [str(n) for row in counts for n in row]
+            for (name, kappa, counts), humans in zip(one.values, human, strict=True)
         ]
         title = (
             "counts are cells, human majority -> LLM's majority (a majority is easier "

@@ -6,9 +6,14 @@ from collections.abc import Iterable
 from fulcra_jax.report.agreement import Report
 from fulcra_jax.report.agreement_cells import (
     cell,
+    listed,
+    literal,
     number,
+    pairs,
+    percent,
     plain_number,
     polarity,
+    presentable,
     reading,
     reasons,
     safe,
@@ -32,6 +37,7 @@ from fulcra_jax.report.agreement_prose import (
     SetAside,
     against,
     plural,
+    readable,
     summary,
 )
 from fulcra_jax.report.annotators import LABELS
@@ -47,6 +53,7 @@ def markdown(report: Report, rejects: SetAside = NOTHING) -> str:
     Returns:
       Markdown with tables; pictures are named as `agreement_figures` writes them.
     """
+    report, rejects = presentable(report, literal), readable(rejects, literal)
     parts = [f"# Agreement of annotators: {safe(report.file)}\n"]
     parts += [_list(map(safe, summary(report, rejects)))]
     parts += ["## 1. Data\n", *_data(report, rejects)]
@@ -83,7 +90,7 @@ def _data(report: Report, rejects: SetAside) -> list[str]:
     header = ["annotator", "kind", "passes", "judgements", "null share", "ties"]
     title = (
         f"{plural(report.items, 'item')} of {plural(report.prompts, 'prompt')}, "
-        f"{plural(len(report.values), 'value')} ({', '.join(report.values)}), "
+        f"{plural(len(report.values), 'value')} ({listed(report.values)}), "
         f"{report.judgements} judgements"
     )
     parts = [safe_markdown((title, header, body))]
@@ -94,9 +101,9 @@ def _data(report: Report, rejects: SetAside) -> list[str]:
             "answer and counted above.\n"
         )
     if rejects.count:
-        listed = ", ".join(f"{field} {count}" for field, count in rejects.fields)
+        fields = ", ".join(f"{field} {count}" for field, count in rejects.fields)
         parts.append(
-            f"**Set aside: {plural(rejects.count, 'line')}** ({listed}), with reasons "
+            f"**Set aside: {plural(rejects.count, 'line')}** ({fields}), with reasons "
             "in rejects.jsonl.\n"
         )
     else:
@@ -138,9 +145,9 @@ def _values(report: Report) -> list[str]:
     made = sorted({g.alpha.interval for g in groups if g.alpha.interval})
     ac1 = sorted({_AC1[g.ac1.interval] for g in groups if g.ac1.interval})
     title = (
-        f"units are cells with two ratings or more; intervals {options.level:.0%}: "
-        f"alpha {' or '.join(made) or 'none'} ({options.resamples} resamples of "
-        f"prompts), AC1 {' or '.join(ac1) or 'none'}"
+        "units are cells with two ratings or more; intervals "
+        f"{percent(options.level)}: alpha {' or '.join(made) or 'none'} "
+        f"({options.resamples} resamples of prompts), AC1 {' or '.join(ac1) or 'none'}"
     )
     parts = [*_warnings(report), safe_markdown((title, header, body))]
     parts += reasons(
@@ -226,7 +233,7 @@ def _warnings(report: Report) -> list[str]:
     if few:
         parts.append(
             f"**Fewer than {FEW} labels are not 0, too few to say anything: "
-            f"{safe(', '.join(few))}.**\n"
+            f"{safe(listed(few))}.**\n"
         )
     return parts
 
@@ -279,28 +286,7 @@ def _annotators(report: Report) -> list[str]:
         "other, over all values alike. Shared errors, of two LLMs of one family say, "
         "make those who share them look better than they are.\n"
     )
-    names = [one.name for one in report.annotators]
-    body = [
-        [
-            name,
-            *(
-                "" if g == h else f"{cell(report.pairs[g][h])} ({report.shared[g][h]})"
-                for h in range(len(names))
-            ),
-        ]
-        for g, name in enumerate(names)
-    ]
-    title = (
-        "Cohen's kappa of pairs over all cells, values pooled (cells that both rated)"
-    )
-    parts.append(safe_markdown((title, ["", *names], body)))
-    parts += reasons(
-        (f"{names[g]} and {names[h]}", "kappa", report.pairs[g][h])
-        for g in range(len(names))
-        for h in range(g)
-    )
-    parts.append("![Kappa of pairs](kappas.png)\n")
-    return parts
+    return parts + pairs(report)
 
 
 def _sources(report: Report) -> list[str]:
@@ -378,7 +364,7 @@ def _disputed(report: Report) -> list[str]:
     for one in report.disputed:
         for place, (value, apart, labels) in enumerate(one.values):
             who = [
-                ", ".join(n for n, k in zip(names, labels, strict=True) if k == label)
+                listed([n for n, k in zip(names, labels, strict=True) if k == label])
                 for label in LABELS
             ]
             first = [one.item, number(one.score)] if place == 0 else ["", ""]

@@ -6,7 +6,7 @@ import rich.markup
 
 from fulcra_jax.report import tables
 from fulcra_jax.report.agreement import Report
-from fulcra_jax.report.agreement_cells import cell, number, reading
+from fulcra_jax.report.agreement_cells import cell, number, presentable, reading
 from fulcra_jax.report.agreement_prose import NOTHING, SetAside, summary
 from fulcra_jax.report.tables import Table
 
@@ -16,6 +16,7 @@ _SIGNED = ("-1", "0", "+1")
 def show(report: Report, rejects: SetAside = NOTHING) -> None:
     """Prints the short version on a terminal of 80 characters or more."""
     console = rich.console.Console()
+    report = presentable(report)
     for line in summary(report, rejects):
         bold = line.startswith("**")
         text = rich.markup.escape(line.replace("**", ""))

@@ -31,7 +31,8 @@ LABELS = (-1, 0, 1)
 THRESHOLDS = (0.6, 0.8)
 """Of self-consistency, below which a text would go to review."""
 MIN_CELLS = 5
-"""Estimated cells of a label below which a sensitivity would be the prior's."""
+"""Estimated cells of a label, shared with somebody, below which a sensitivity would be
+the prior's or the annotator's own word."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,9 +111,20 @@ def annotators(
         _among_others(cells.pattern_ratings, cells.pattern_where, _by_value(cells))
     )
     arrays["pairs"] = pairs
+    arrays["circle"] = _circle_sizes(cells.pattern_where[:, cells.counts() > 0.0])
     return tuple(
         _annotator(panel, cells, a, arrays) for a in range(len(panel.annotators))
     )
+
+
+def _circle_sizes(where: np.ndarray) -> np.ndarray:
+    """`[R]` int: how many annotators are tied to each by shared cells, him included."""
+    present = where.astype(np.float32)
+    tied = present @ present.T > 0.0
+    np.fill_diagonal(tied, True)
+    for _ in range(len(tied).bit_length()):  # every round doubles the path
+        tied = tied.astype(np.float32) @ tied > 0.0
+    return tied.sum(1)
 
 
 def _by_value(cells: Cells) -> np.ndarray:
@@ -145,7 +157,7 @@ def _annotator(panel: Panel, cells: Cells, a: int, arrays: Any) -> Annotator:
             clause = "alpha of all annotators is undefined"
             moved = arrays["alpha"][a] - arrays["whole"]
             change = figure(moved, clause=clause)
-        sensitivity = _sensitivity(len(panel.annotators), a, arrays)
+        sensitivity = _sensitivity(a, arrays)
     return Annotator(
         name=panel.annotators[a],
         kind=panel.kinds[a],
@@ -165,10 +177,12 @@ def _annotator(panel: Panel, cells: Cells, a: int, arrays: Any) -> Annotator:
     )
 
 
-def _sensitivity(raters: int, a: int, arrays: Any) -> tuple[Figure, ...]:
-    if raters < 3:
+def _sensitivity(a: int, arrays: Any) -> tuple[Figure, ...]:
+    if arrays["circle"][a] == 1:
+        return (absent("no cell is shared with another annotator"),) * K
+    if arrays["circle"][a] == 2:
         return (absent("two annotators cannot tell which of them errs"),) * K
-    few = "fewer than {} rated cells are estimated to be {:+d}"
+    few = "fewer than {} cells shared with others are estimated to be {:+d}"
     return tuple(
         Figure(float(arrays["confusion"][a, k, k]))
         if arrays["expected"][a, k] >= MIN_CELLS
@@ -216,7 +230,8 @@ def _among_others(
         **each,
         "whole": alpha(where),
         "confusion": fit.confusion,
-        "expected": where.astype(counts.dtype) @ weighted,
+        # What nobody else rated says nothing of an annotator's errors.
+        "expected": (where & (where.sum(0) >= 2)[None]).astype(counts.dtype) @ weighted,
     }
 
 

@@ -47,10 +47,8 @@ from fulcra_jax.scoring.dawid_skene import dawid_skene as dawid_skene
 from fulcra_jax.scoring.dawid_skene import dawid_skene_counts as dawid_skene_counts
 from fulcra_jax.scoring.dawid_skene import one_coin as one_coin
 from fulcra_jax.scoring.estimation import Estimate as Estimate
-from fulcra_jax.scoring.estimation import RiskCoverage as RiskCoverage
 from fulcra_jax.scoring.estimation import dsl_mean as dsl_mean
 from fulcra_jax.scoring.estimation import ppi_mean as ppi_mean
-from fulcra_jax.scoring.estimation import risk_coverage as risk_coverage
 from fulcra_jax.scoring.glad import Glad as Glad
 from fulcra_jax.scoring.glad import glad as glad
 from fulcra_jax.scoring.icc import Icc as Icc
@@ -101,6 +99,8 @@ from fulcra_jax.scoring.review import audit_probability as audit_probability
 from fulcra_jax.scoring.review import audit_sample as audit_sample
 from fulcra_jax.scoring.review import needs_review as needs_review
 from fulcra_jax.scoring.review import poisson_sample as poisson_sample
+from fulcra_jax.scoring.risk import RiskCoverage as RiskCoverage
+from fulcra_jax.scoring.risk import risk_coverage as risk_coverage
 from fulcra_jax.scoring.sets import set_alpha as set_alpha
 from fulcra_jax.scoring.sets import set_distance as set_distance
 from fulcra_jax.scoring.sets import signed_sets as signed_sets

@@ -9,6 +9,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from fulcra_jax import _check
 from fulcra_jax.scoring import _ratings
@@ -30,11 +32,48 @@ def work_dtype(*floats: jax.Array | None) -> Any:
     return jnp.result_type(*given, jnp.float32)
 
 
-def weights(weights: jax.Array | None, n: int, dtype: Any) -> jax.Array:
-    """The weights of the units, ones if none are given."""
+def weights(
+    caller: str, name: str, weights: jax.Array | None, read: jax.Array, dtype: Any
+) -> jax.Array:
+    """The weights of units or raters, ones if none are given; 0 where not `read`.
+
+    A weight that is read and cannot be one (negative, infinite, NaN) raises; while
+    tracing it is 0.
+    """
     if weights is None:
-        return jnp.ones((n,), dtype)
-    return jnp.asarray(weights).astype(dtype)
+        return read.astype(dtype)
+    given = jnp.asarray(weights).astype(dtype)
+    valid = (given >= 0.0) & (given < jnp.inf)
+    wrong = read & ~valid
+    if not isinstance(wrong, Tracer) and wrong.any():
+        raise ValueError(
+            f"{caller}: {name} holds {np.asarray(given)[np.asarray(wrong)][0]}; "
+            "expected finite numbers of at least 0 (0 leaves one out)."
+        )
+    return jnp.where(read & valid, given, 0.0)
+
+
+def whole(caller: str, name: str, number: int, *, least: int) -> None:
+    """Raises unless a number is whole and at least `least`."""
+    if isinstance(number, bool) or not isinstance(number, int | np.integer):
+        raise ValueError(f"{caller}: {name} is {number!r}; expected a whole number.")
+    if number < least:
+        raise ValueError(f"{caller}: {name} is {number}; expected at least {least}.")
+
+
+def number(caller: str, name: str, x: Any, *, zero: bool = True) -> None:
+    """Raises unless all that can be read is finite and at least (or above) 0."""
+    if isinstance(x, Tracer):
+        return
+    x = np.asarray(x, float)
+    wrong = ~(((x >= 0.0) if zero else (x > 0.0)) & (x < np.inf))
+    if wrong.any():
+        least = "of at least 0" if zero else "above 0"
+        raise ValueError(
+            f"{caller}: {name} holds {x[wrong][0]}; expected finite numbers {least}."
+            if x.ndim
+            else f"{caller}: {name} is {x}; expected a finite number {least}."
+        )
 
 
 def one_hot(ids_n: jax.Array, num_categories: int) -> jax.Array:

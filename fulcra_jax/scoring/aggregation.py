@@ -77,6 +77,8 @@ def majority_vote(
       num_categories: K.
       where: `[R, N]` bool, False where a rating is missing.
       rater_weights: `[R]` float >= 0, the weight of a rater's vote; 1 if not given.
+        That of a rater without ratings is never read: it may be NaN, as estimated
+        skills are.
 
     Returns:
       A `Vote`. Where the two largest shares differ by less than 1e-5 (less than one
@@ -84,7 +86,9 @@ def majority_vote(
       -1, the reason `NO_RATINGS` and the shares are NaN.
 
     Raises:
-      ValueError: if shapes disagree, ratings are not integer or K is below 1.
+      ValueError: if shapes disagree, ratings are not integer, K is below 1 or the
+        weight of a rater with ratings is negative, infinite or NaN. While tracing such
+        a rater has no vote.
 
     Reference:
       Condorcet 1785, "Essai sur l'application de l'analyse a la probabilite des
@@ -103,7 +107,10 @@ def majority_vote(
     )
     dtype = _em.work_dtype(rater_weights)
     x_rkn = _em.answers(caller, ratings, num_categories, where, dtype)
-    return _vote(x_rkn, _em.weights(rater_weights, ratings.shape[0], dtype))
+    voted_r = x_rkn.any((1, 2))
+    return _vote(
+        x_rkn, _em.weights(caller, "rater_weights", rater_weights, voted_r, dtype)
+    )
 
 
 def wawa(
@@ -131,7 +138,8 @@ def wawa(
       vote; a unit rated by such raters only has no label.
 
     Raises:
-      ValueError: if shapes disagree, ratings are not integer or K is below 1.
+      ValueError: if shapes disagree, ratings are not integer, K is below 1 or the
+        weight of a unit with ratings is negative, infinite or NaN.
 
     Reference:
       The method of that name in Appen's (CrowdFlower's) and Toloka's platforms;
@@ -151,7 +159,8 @@ def wawa(
     dtype = _em.work_dtype(unit_weights)
     x_rkn = _em.answers(caller, ratings, num_categories, where, dtype)
     first = _vote(x_rkn, jnp.ones(ratings.shape[:1], dtype))
-    weight_n = _em.weights(unit_weights, ratings.shape[1], dtype)
+    rated_n = x_rkn.any((0, 1))
+    weight_n = _em.weights(caller, "unit_weights", unit_weights, rated_n, dtype)
     weight_n = jnp.where(first.reason == VoteReason.OK, weight_n, 0.0)
     majority_kn = _em.one_hot(first.labels, num_categories).astype(dtype)
     agreed_r = _em.einsum("rkn,kn,n->r", x_rkn, majority_kn, weight_n)

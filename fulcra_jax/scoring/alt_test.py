@@ -67,7 +67,8 @@ def alt_test(
       Per human `[R]`: `p_values`, NaN for fewer than two items (he is left out of both
       means) or if every d equals epsilon; `rejected` bool; `items`, how many counted,
       float. For "rmse" a difference within rounding is a tie. If all d are equal the
-      p-value is 0 or 1, whatever their number: look at `items`.
+      p-value is 0 or 1, whatever their number: look at `items`. R may be 0: nobody
+      could be tested.
 
     Raises:
       ValueError: if shapes disagree, or `alpha` or `epsilon` is not between 0 and 1.
@@ -117,7 +118,10 @@ def alt_test(
         wins = (counted & llm_wins).sum().astype(dtype) / jnp.maximum(n, 1.0)
         return _p_value(mean - epsilon, spread, n), wins, n
 
-    p_values, wins, items = jax.vmap(against)(jnp.arange(len(humans)))
+    if len(humans) == 0:
+        p_values = wins = items = jnp.zeros((0,), dtype)
+    else:
+        p_values, wins, items = jax.vmap(against)(jnp.arange(len(humans)))
     tested = ~jnp.isnan(p_values)
     rejected = _benjamini_yekutieli(p_values, tested, alpha)
     number = tested.sum().astype(dtype)
@@ -190,5 +194,5 @@ def _benjamini_yekutieli(
     filled = jnp.where(tested_r, p_r, jnp.inf)
     ordered = jnp.sort(filled)
     under = ordered <= jnp.arange(1, size + 1) * alpha / factor
-    last = jnp.max(jnp.where(under, ordered, -1.0))
+    last = jnp.where(under, ordered, -1.0).max(initial=-1.0)
     return tested_r & (filled <= last)

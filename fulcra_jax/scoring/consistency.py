@@ -201,7 +201,9 @@ def pass_consistency(
         count.
 
     Returns:
-      `[N]` float in [0, 1]; NaN for a text with fewer than two comparable passes.
+      `[N]` float in [0, 1]; NaN for a text with fewer than two comparable passes. A
+      mean of ratios, right to a few units in the last place: compare it with a
+      threshold by `needs_review`, which allows for that.
 
     Raises:
       ValueError: if shapes disagree.
@@ -269,7 +271,9 @@ def consistency_summary(
     """
     caller = "consistency.consistency_summary"
     _check.shapes(caller, ratings=(ratings, "R N V"), where=(where, "R N V"))
-    present = jnp.ones(ratings.shape, bool) if where is None else jnp.asarray(where)
+    present = jnp.ones(ratings.shape, bool)
+    if where is not None:
+        present = jnp.asarray(where, bool)
 
     def of_value(ratings_rn: jax.Array, where_rn: jax.Array):
         fleiss = standard_errors.chance_corrected(

@@ -74,10 +74,11 @@ def dawid_skene(
         `pattern_table` the known labels as one more row of ratings (with `where` False
         where unknown) and take it off again: `ratings=t.ratings[:-1]`,
         `where=t.where[:-1]`, `clamped=jnp.where(t.where[-1], t.ratings[-1], -1)`.
-      pseudo_counts: float >= 0, answers added to every table: `[K, K]`, `[R, K, K]` or
-        a number. The result is then the mode under Dirichlet priors with parameters
-        1 + c. Default: 2 on the diagonal and 1 elsewhere, without which a category of
-        four units gives rows of zeros and ones. 0.0 is the maximum likelihood of 1979.
+      pseudo_counts: finite and >= 0, answers added to every table: `[K, K]`,
+        `[R, K, K]` or a number. The result is then the mode under Dirichlet
+        priors with parameters 1 + c. Default: 2 on the diagonal and 1 elsewhere,
+        without which a category of four units gives rows of zeros and ones. 0.0 is the
+        maximum likelihood of 1979.
       num_iterations: T, the number of iterations, at most.
       tolerance: stop after an iteration that raised the objective by less than this
         many nats per unit; None runs them all.
@@ -91,7 +92,9 @@ def dawid_skene(
       answers has the prevalence 0.
 
     Raises:
-      ValueError: if shapes disagree, ids are not integer or K is below 1.
+      ValueError: if shapes disagree, ids are not integer, K or T is below 1, a
+        pseudo-count or `tolerance` is negative, infinite or NaN, or so is the weight of
+        a unit with ratings.
 
     Reference:
       Dawid and Skene 1979, "Maximum likelihood estimation of observer error-rates using
@@ -108,7 +111,7 @@ def dawid_skene(
     )
     x_aln = _em.answers(caller, ratings, num_categories, where, dtype)
     return _fit_tables(
-        x_aln, unit_weights, clamped, pseudo_counts, num_iterations, tolerance
+        caller, x_aln, unit_weights, clamped, pseudo_counts, num_iterations, tolerance
     )
 
 
@@ -138,7 +141,8 @@ def dawid_skene_counts(
       out the multinomial coefficients, which do not depend on the parameters.
 
     Raises:
-      ValueError: if shapes disagree or `clamped` is not integer.
+      ValueError: if shapes disagree, a count is negative, infinite or NaN, `clamped` is
+        not integer, or as in `dawid_skene`.
 
     Reference:
       Dawid and Skene 1979, "Maximum likelihood estimation of observer error-rates using
@@ -155,12 +159,15 @@ def dawid_skene_counts(
         unit_weights=(unit_weights, "N"),
         clamped=(clamped, "N"),
     )
+    _ratings.categories(caller, counts.shape[2])
+    _em.number(caller, "counts", counts)
     if clamped is not None:
         _ratings.integers(caller, "clamped", clamped)
+        _check.ids(caller, "clamped", clamped, counts.shape[2], least=-1)
     dtype = _em.work_dtype(counts, unit_weights, _array(pseudo_counts))
     x_aln = jnp.moveaxis(jnp.asarray(counts).astype(dtype), 1, 2)
     return _fit_tables(
-        x_aln, unit_weights, clamped, pseudo_counts, num_iterations, tolerance
+        caller, x_aln, unit_weights, clamped, pseudo_counts, num_iterations, tolerance
     )
 
 
@@ -197,7 +204,9 @@ def one_coin(
       ratings are NaN as in `dawid_skene`. With K = 1 every answer is right.
 
     Raises:
-      ValueError: if shapes disagree, ids are not integer or K is below 1.
+      ValueError: if shapes disagree, ids are not integer, K or T is below 1,
+        `pseudo_counts` are not two numbers, one of them or `tolerance` is negative,
+        infinite or NaN, or so is the weight of a unit with ratings.
 
     Reference:
       Zhang, Chen, Zhou and Jordan 2016, "Spectral methods meet EM", JMLR 17, section 2.
@@ -213,6 +222,13 @@ def one_coin(
     )
     k = num_categories
     x_akn = _em.answers(caller, ratings, k, where, dtype)
+    if not hasattr(pseudo_counts, "__len__") or len(pseudo_counts) != 2:
+        raise ValueError(
+            f"{caller}: pseudo_counts is {pseudo_counts}; expected two numbers, the "
+            "right and the wrong answers that are added."
+        )
+    for count in pseudo_counts:
+        _em.number(caller, "pseudo_counts", count)
     right, wrong = pseudo_counts if k > 1 else (pseudo_counts[0], 0.0)
     same_kk = np.eye(k, dtype=bool)[None]
 
@@ -226,7 +242,9 @@ def one_coin(
         )
         return _Estimate(confusion, prior_a)
 
-    return _fit(x_akn, unit_weights, clamped, maximise, num_iterations, tolerance)
+    return _fit(
+        caller, x_akn, unit_weights, clamped, maximise, num_iterations, tolerance
+    )
 
 
 def _array(x: jax.Array | float | None) -> jax.Array | None:
@@ -258,6 +276,7 @@ def _checked(
 
 
 def _fit_tables(
+    caller: str,
     x_aln: jax.Array,
     unit_weights: jax.Array | None,
     clamped: jax.Array | None,
@@ -268,6 +287,12 @@ def _fit_tables(
     """One free confusion matrix per rater."""
     r, k, _ = x_aln.shape
     pseudo = 1.0 + np.eye(k) if pseudo_counts is None else pseudo_counts
+    if jnp.shape(pseudo) not in ((), (k, k), (r, k, k)):
+        raise ValueError(
+            f"{caller}: pseudo_counts has shape {jnp.shape(pseudo)}; expected a "
+            f"number, [K, K] = {(k, k)} or [R, K, K] = {(r, k, k)}."
+        )
+    _em.number(caller, "pseudo_counts", pseudo)
     pseudo_akl = jnp.broadcast_to(jnp.asarray(pseudo, x_aln.dtype), (r, k, k))
 
     def maximise(t_kn: jax.Array, answered_a: jax.Array) -> _Estimate:
@@ -277,7 +302,9 @@ def _fit_tables(
         prior_a = (pseudo_akl * _log_table(confusion)).sum((1, 2))
         return _Estimate(confusion, prior_a)
 
-    return _fit(x_aln, unit_weights, clamped, maximise, num_iterations, tolerance)
+    return _fit(
+        caller, x_aln, unit_weights, clamped, maximise, num_iterations, tolerance
+    )
 
 
 def _log_table(confusion: jax.Array) -> jax.Array:
@@ -287,6 +314,7 @@ def _log_table(confusion: jax.Array) -> jax.Array:
 
 
 def _fit(
+    caller: str,
     x_aln: jax.Array,
     unit_weights: jax.Array | None,
     clamped: jax.Array | None,
@@ -296,10 +324,12 @@ def _fit(
 ) -> DawidSkene:
     """EM of any model with a table of answer probabilities per rater."""
     _, k, n = x_aln.shape
-    weight_n = _em.weights(unit_weights, n, x_aln.dtype)
+    _em.whole(caller, "num_iterations", num_iterations, least=1)
+    if tolerance is not None:
+        _em.number(caller, "tolerance", tolerance)
     counts_kn = x_aln.sum(0)
     rated_n = counts_kn.sum(0) > 0.0
-    weight_n = jnp.where(rated_n, weight_n, 0.0)
+    weight_n = _em.weights(caller, "unit_weights", unit_weights, rated_n, x_aln.dtype)
     answered_a = _em.einsum("aln,n->a", x_aln, weight_n)
     total = weight_n.sum()
     known_kn = jnp.zeros((k, n), bool)

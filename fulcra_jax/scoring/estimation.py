@@ -6,14 +6,15 @@ wrong: they lower the variance and leave the mean alone, provided that the human
 are of a random sample whose probabilities are known. Human labels of the items that
 look doubtful are no such sample.
 
-Axes: n labelled items, N items (or unlabelled items), T thresholds. For the share of a
-class pass 0 or 1 as label and prediction; every other axis (values, classes) follows.
+Axes: n labelled items, N items (or unlabelled items). For the share of a class pass 0
+or 1 as label and prediction; every other axis (values, classes) follows.
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fulcra_jax import _check
 from fulcra_jax.scoring import _distributions
@@ -29,15 +30,6 @@ class Estimate(NamedTuple):
     high: jax.Array
     standard_error: jax.Array
     lam: jax.Array
-
-
-class RiskCoverage(NamedTuple):
-    """What accepting above each threshold means, each `[T]`."""
-
-    coverage: jax.Array
-    error: jax.Array
-    upper: jax.Array
-    accepted: jax.Array
 
 
 def ppi_mean(
@@ -81,7 +73,8 @@ def ppi_mean(
       lam is 0 where the predictions do not vary.
 
     Raises:
-      ValueError: if shapes disagree or `level` is not between 0 and 1.
+      ValueError: if shapes disagree, `level` is not between 0 and 1 or `lam` is not
+        finite.
       KeyError: if `population` is unknown.
 
     Reference:
@@ -102,6 +95,8 @@ def ppi_mean(
         predictions_labelled=(predictions_labelled, "..."),
         predictions_unlabelled=(predictions_unlabelled, "..."),
     )
+    if lam is not None and not np.isfinite(lam):
+        raise ValueError(f"{caller}: lam is {lam}; expected a finite number.")
     trailing = labels.shape[1:]
     _same(caller, "predictions_labelled", predictions_labelled, labels.shape)
     others = (*predictions_unlabelled.shape[:1], *trailing)
@@ -192,9 +187,8 @@ def dsl_mean(
     y, f, pi = _common(labels, predictions, probability)
     present = _present(caller, "where", where, f)
     labelled = jnp.asarray(labelled, bool)
-    if where is not None:
-        labelled = labelled & where
     counts = jnp.ones_like(labelled) if where is None else jnp.asarray(where, bool)
+    labelled = labelled & counts
     valid = jnp.where(counts, (pi > 0.0) & (pi <= 1.0), True).all()
     weight = jnp.where(labelled, 1.0 / jnp.where(labelled & (pi > 0.0), pi, 1.0), 0.0)
     drawn = jnp.broadcast_to(_column(labelled, f), f.shape)
@@ -205,81 +199,6 @@ def dsl_mean(
     square = jnp.where(valid & (n >= 2.0), variance / jnp.maximum(n, 1.0), jnp.nan)
     z = _distributions.normal_quantile(jnp.asarray(0.5 * (1.0 + level), f.dtype))
     return _estimate(jnp.where(valid, mean, jnp.nan), square, z, jnp.ones_like(mean))
-
-
-def risk_coverage(
-    correct: jax.Array,
-    share: jax.Array,
-    thresholds: jax.Array,
-    *,
-    level: float = 0.95,
-    simultaneous: bool = False,
-    where: jax.Array | None = None,
-) -> RiskCoverage:
-    """How wrong the LLM is where its passes agree: accept if share >= threshold.
-
-    With k of n accepted audit items wrong, the bound is the one-sided one of Clopper
-    and Pearson: the `level` quantile of beta(k + 1, n - k).
-
-    Each bound holds for a threshold fixed in advance. Whoever looks at all and picks
-    the best needs `simultaneous=True`: every bound then at 1 - (1 - level) / T, so
-    that all T hold together (Bonferroni) and any choice among them is covered.
-
-    Args:
-      correct: `[N]` bool, whether the LLM's answer equals the human's.
-      share: `[N]` float, the share of the passes behind the answer.
-      thresholds: `[T]` float.
-      level: the confidence of the bounds, in (0, 1).
-      simultaneous: whether the bounds hold for all thresholds at once.
-      where: `[N]` bool, True for the items of the audit: a simple random sample. The
-        items that a human looked at for their low share are none.
-
-    Returns:
-      Per threshold `[T]`: `coverage`, the share of the audit that is accepted; `error`,
-      the share wrong among them, NaN if none is accepted; `upper`, its bound, 1 if
-      nothing is accepted; `accepted`, their number. All but the last two NaN without an
-      audit.
-
-    Raises:
-      ValueError: if the shapes disagree or `level` is not between 0 and 1.
-
-    Reference:
-      Clopper and Pearson 1934 (doi 10.1093/biomet/26.4.404); Geifman and El-Yaniv 2017
-      (arXiv 1705.08500), "Selective classification for deep neural networks".
-
-    >>> correct, share = jnp.arange(40) != 0, jnp.where(jnp.arange(40) < 10, 0.6, 1.0)
-    >>> curve = risk_coverage(correct, share, jnp.array([0.6, 1.0]))
-    >>> [round(float(x), 3) for x in (*curve.error, *curve.upper)]
-    [0.025, 0.0, 0.113, 0.095]
-    """
-    caller = "estimation.risk_coverage"
-    _level(caller, level)
-    size = _check.shapes(
-        caller,
-        correct=(correct, "N"),
-        share=(share, "N"),
-        thresholds=(thresholds, "T"),
-        where=(where, "N"),
-    )
-    share, thresholds = _common(share, thresholds)
-    dtype = share.dtype
-    audit = jnp.ones(share.shape, bool) if where is None else jnp.asarray(where, bool)
-    share = jnp.where(audit, share, 0.0)
-    taken = audit[None] & (share[None] >= thresholds[:, None])
-    wrong = taken & ~jnp.asarray(correct, bool)[None]
-    n, k = taken.sum(1).astype(dtype), wrong.sum(1).astype(dtype)
-    total = audit.sum().astype(dtype)
-    confidence = 1.0 - (1.0 - level) / (size["T"] if simultaneous else 1)
-    inner = k < n
-    upper = _distributions.beta_quantile(
-        jnp.asarray(confidence, dtype), k + 1.0, jnp.where(inner, n - k, 1.0)
-    )
-    return RiskCoverage(
-        coverage=jnp.where(total > 0.0, n / jnp.maximum(total, 1.0), jnp.nan),
-        error=jnp.where(n > 0.0, k / jnp.maximum(n, 1.0), jnp.nan),
-        upper=jnp.where(inner, upper, 1.0),
-        accepted=n,
-    )
 
 
 def _finite(
@@ -395,7 +314,9 @@ def _present(
 
 
 def _same(caller: str, name: str, x: jax.Array, shape: tuple[int, ...]) -> None:
-    if x.ndim == 0 or x.shape != shape:
+    if x.ndim == 0:
+        raise ValueError(f"{caller}: {name} is a scalar; expected items on an axis.")
+    if x.shape != shape:
         raise ValueError(f"{caller}: {name} has shape {x.shape}; expected {shape}.")
 
 

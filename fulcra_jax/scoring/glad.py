@@ -64,7 +64,8 @@ def glad(
       reflects how far they agree: use it to rank the units, not as a measurement.
 
     Raises:
-      ValueError: if shapes disagree, ratings are not integer or K is below 1.
+      ValueError: if shapes disagree, ratings are not integer, K, T or `num_newton` is
+        below 1, or the weight of a unit with ratings is negative, infinite or NaN.
 
     Reference:
       Whitehill et al. 2009, "Whose vote should count more: optimal integration of
@@ -82,13 +83,14 @@ def glad(
         where=(where, "R N"),
         unit_weights=(unit_weights, "N"),
     )
+    _em.whole(caller, "num_iterations", num_iterations, least=1)
+    _em.whole(caller, "num_newton", num_newton, least=1)
     r, n = ratings.shape
     dtype = _em.work_dtype(unit_weights)
     x_akn = _em.answers(caller, ratings, num_categories, where, dtype)
     given_an = x_akn.sum(1)
     rated_n = given_an.sum(0) > 0.0
-    weight_n = _em.weights(unit_weights, n, dtype)
-    weight_n = jnp.where(rated_n, weight_n, 0.0)
+    weight_n = _em.weights(caller, "unit_weights", unit_weights, rated_n, dtype)
     log_wrong = float(np.log(max(num_categories - 1, 1)))
 
     def e_step(alpha_a: jax.Array, beta_n: jax.Array) -> tuple[jax.Array, jax.Array]:

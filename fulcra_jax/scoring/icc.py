@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from fulcra_jax import _check
-from fulcra_jax.scoring import _distributions
+from fulcra_jax.scoring import _distributions, _em
 from fulcra_jax.scoring._ratings import ratio
 
 Form = Literal["1,1", "2,1", "3,1", "1,k", "2,k", "3,k"]
@@ -66,11 +66,14 @@ def icc(
       unit_weights: `[N]` non-negative float, taken as counts.
 
     Returns:
-      `[]` float in (-inf, 1]; NaN with fewer than two raters or two complete units, or
-      if nothing varies.
+      `[]` float in (-inf, 1]; NaN with fewer than two raters or two complete units, if
+      nothing varies, or where the denominator is not positive: (1,k) and (3,k) if the
+      units do not differ (B = 0), (2,k) if B + (J - E) / N, an estimate of a variance,
+      comes out at 0 or below, as when the raters contradict each other.
 
     Raises:
-      ValueError: if shapes disagree.
+      ValueError: if shapes disagree or the weight of a complete unit is negative,
+        infinite or NaN.
       KeyError: if the form is unknown.
 
     Reference:
@@ -106,10 +109,15 @@ def icc_interval(
 
     Returns:
       `Icc`: the coefficient, the interval's ends, and F = B / W or B / E with its
-      degrees of freedom. NaN where `icc` is.
+      degrees of freedom. NaN where `icc` is. If the raters agree perfectly (W = 0; for
+      the forms 3 E = 0) F is inf and the interval its limit [1, 1]: there is no error
+      to draw another sample from. The lower end of (2,k) is -inf where (2,1)'s is at or
+      below -1 / (R - 1). The interval of the forms 2 is an approximation, which for few
+      units and a negative coefficient may end below it.
 
     Raises:
-      ValueError: if shapes disagree or `level` is not between 0 and 1.
+      ValueError: if shapes disagree, `level` is not between 0 and 1 or the weight of a
+        complete unit is negative, infinite or NaN.
       KeyError: if the form is unknown.
 
     Reference:
@@ -130,8 +138,8 @@ def icc_interval(
     raters = scores.shape[0]
     model, single = form.split(",")[0], form.endswith("1")
     rest = square.within if model == "1" else square.error
-    f = ratio(square.units, rest)
-    units = jnp.where(square.num_units > 1.0, square.num_units, jnp.nan)
+    f = _over(square.units, rest)
+    units = jnp.where(square.num_units > 1.0, square.num_units, 2.0)
     df1 = units - 1.0
     df2 = (df1 if model != "1" else units) * (raters - 1.0)
     coefficient = _coefficient(square, raters, form)
@@ -139,6 +147,13 @@ def icc_interval(
         low, high = _interval_absolute(square, coefficient, raters, single, level)
     else:
         low, high = _interval_f(f, df1, df2, raters, single, level)
+    perfect = (rest == 0.0) & (square.units > 0.0)
+    f = jnp.where(perfect, jnp.inf, f)
+    # A perfect order with other levels has an error in the forms 2.
+    perfect &= coefficient == 1.0
+    low, high = (jnp.where(perfect, 1.0, x) for x in (low, high))
+    low, high = (jnp.where(jnp.isnan(coefficient), jnp.nan, x) for x in (low, high))
+    df1, df2 = (jnp.where(square.num_units > 1.0, x, jnp.nan) for x in (df1, df2))
     return Icc(coefficient, low, high, f, df1, df2)
 
 
@@ -156,10 +171,12 @@ def mean_squares(
       unit_weights: `[N]` non-negative float, taken as counts.
 
     Returns:
-      `MeanSquares`; NaN with fewer than two raters or two complete units.
+      `MeanSquares`; NaN with fewer than two raters or two complete units. A mean square
+      that could come of rounding alone is 0.
 
     Raises:
-      ValueError: if shapes disagree.
+      ValueError: if shapes disagree or the weight of a complete unit is negative,
+        infinite or NaN.
 
     Reference:
       Shrout and Fleiss 1979, table 2.
@@ -169,8 +186,9 @@ def mean_squares(
     >>> print([round(float(x), 2) for x in mean_squares(scores)])
     [11.24, 32.49, 6.26, 1.02, 6.0]
     """
+    caller = "icc.mean_squares"
     _check.shapes(
-        "icc.mean_squares",
+        caller,
         scores=(scores, "R N"),
         where=(where, "R N"),
         unit_weights=(unit_weights, "N"),
@@ -179,15 +197,14 @@ def mean_squares(
     dtype = jnp.zeros(()).dtype
     if jnp.issubdtype(scores.dtype, jnp.floating):
         dtype = jnp.promote_types(scores.dtype, jnp.float32)
-    weight_n = jnp.ones(scores.shape[1:], dtype)
     if unit_weights is not None:
         dtype = jnp.promote_types(unit_weights.dtype, dtype)
-        weight_n = jnp.asarray(unit_weights, dtype)
+    complete_n = jnp.ones(scores.shape[1:], bool)
     if where is not None:
         complete_n = jnp.asarray(where, bool).all(0)
-        weight_n = jnp.where(complete_n, weight_n, 0.0)
         scores = jnp.where(complete_n[None], scores, 0)
-    x_rn = scores.astype(dtype)
+    weight_n = _em.weights(caller, "unit_weights", unit_weights, complete_n, dtype)
+    x_rn = jnp.where(weight_n > 0.0, scores.astype(dtype), 0.0)
     raters = x_rn.shape[0]
     units = weight_n.sum()
     # Around the grand mean, as sums of squares of raw scores cancel in float32.
@@ -196,6 +213,9 @@ def mean_squares(
     least = jnp.where(counts_n, x_rn, jnp.inf).min(initial=jnp.inf)
     most = jnp.where(counts_n, x_rn, -jnp.inf).max(initial=-jnp.inf)
     # The mean of equal numbers is off by rounding, which would pass for variation.
+    # A sum of squares below this could be made of the rounding of the scores.
+    largest = jnp.where(counts_n, jnp.abs(x_rn), 0.0).max(initial=0.0)
+    nothing = raters * units * (2.0 * jnp.finfo(dtype).eps * largest) ** 2
     x_rn = jnp.where(counts_n & (most > least), x_rn - grand, 0.0)
     unit_n = x_rn.mean(0)
     rater_r = ratio(x_rn @ weight_n, units)
@@ -204,6 +224,9 @@ def mean_squares(
     within = (weight_n[None] * (x_rn - unit_n[None]) ** 2).sum()
     residual_rn = x_rn - unit_n[None] - rater_r[:, None]
     error = (weight_n[None] * residual_rn**2).sum()
+    between, judges, within, error = (
+        jnp.where(x <= nothing, 0.0, x) for x in (between, judges, within, error)
+    )
     free_units = jnp.where(units > 1.0, units - 1.0, 0.0)
     free_raters = jnp.asarray(raters - 1.0, dtype)
     return MeanSquares(
@@ -220,11 +243,17 @@ def _coefficient(square: MeanSquares, raters: int, form: Form) -> jax.Array:
     rest = square.within if model == "1" else square.error
     extra = jnp.zeros_like(rest)
     if model == "2":
-        extra = ratio(square.raters - square.error, square.num_units)
+        extra = _over(square.raters - square.error, square.num_units)
     below = square.units + extra
     if single:
         below = square.units + (raters - 1.0) * rest + raters * extra
-    return ratio(square.units - rest, below)
+    return _over(square.units - rest, below)
+
+
+def _over(part: jax.Array, whole: jax.Array) -> jax.Array:
+    """The quotient, NaN where the denominator is not positive; finite gradients."""
+    some = whole > 0.0
+    return jnp.where(some, part / jnp.where(some, whole, 1.0), jnp.nan)
 
 
 def _interval_f(
@@ -241,10 +270,10 @@ def _interval_f(
     upper = f * _distributions.f_quantile(tail, df2, df1)
     if single:
         return (
-            ratio(lower - 1.0, lower + raters - 1.0),
-            ratio(upper - 1.0, upper + raters - 1.0),
+            _over(lower - 1.0, lower + raters - 1.0),
+            _over(upper - 1.0, upper + raters - 1.0),
         )
-    return 1.0 - ratio(one, lower), 1.0 - ratio(one, upper)
+    return 1.0 - _over(one, lower), 1.0 - _over(one, upper)
 
 
 def _interval_absolute(
@@ -260,24 +289,27 @@ def _interval_absolute(
     one = coefficient
     if not single:
         # Spearman-Brown: the reliability of one rating behind that of their mean.
-        one = ratio(b - e, b + (raters - 1.0) * e + ratio(raters * (j - e), n))
-    a = ratio(raters * one, n * (1.0 - one))
-    c = 1.0 + ratio(raters * one * (n - 1.0), n * (1.0 - one))
-    freedom = ratio(
+        one = _over(b - e, b + (raters - 1.0) * e + _over(raters * (j - e), n))
+    a = _over(raters * one, n * (1.0 - one))
+    c = 1.0 + _over(raters * one * (n - 1.0), n * (1.0 - one))
+    freedom = _over(
         (a * j + c * e) ** 2,
-        ratio((a * j) ** 2, jnp.full_like(a, raters - 1.0))
-        + ratio((c * e) ** 2, (n - 1.0) * (raters - 1.0)),
+        _over((a * j) ** 2, jnp.full_like(a, raters - 1.0))
+        + _over((c * e) ** 2, (n - 1.0) * (raters - 1.0)),
     )
     safe = jnp.where(freedom > 0.0, freedom, 1.0)
     free = jnp.maximum(n - 1.0, 1.0)
     f_low = _distributions.f_quantile(tail, free, safe)
     f_high = _distributions.f_quantile(tail, safe, free)
     spread = raters * j + (raters * n - raters - n) * e
-    low = ratio(n * (b - f_low * e), f_low * spread + n * b)
-    high = ratio(n * (f_high * b - e), spread + n * f_high * b)
+    # Divided by the quantile, which is inf for few degrees of freedom.
+    least = b / f_low
+    low = _over(n * (least - e), spread + n * least)
+    high = _over(n * (f_high * b - e), spread + n * f_high * b)
     if single:
         return low, high
+    below = 1.0 + (raters - 1.0) * low
     return (
-        ratio(raters * low, 1.0 + (raters - 1.0) * low),
-        ratio(raters * high, 1.0 + (raters - 1.0) * high),
+        jnp.where(below <= 0.0, -jnp.inf, _over(raters * low, below)),
+        _over(raters * high, 1.0 + (raters - 1.0) * high),
     )

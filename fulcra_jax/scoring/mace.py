@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jax.scipy.special import digamma, gammaln
 
 from fulcra_jax import _check
@@ -94,7 +96,9 @@ def mace(
 
     Raises:
       KeyError: if the method is unknown.
-      ValueError: if shapes disagree, ratings are not integer or K is below 1.
+      ValueError: if shapes disagree, ratings are not integer, K, S or T is below 1, a
+        prior or `smoothing` is not positive, `noise` is negative, or the weight of a
+        unit with ratings is negative, infinite or NaN.
 
     Reference:
       Hovy, Berg-Kirkpatrick, Vaswani and Hovy 2013, "Learning whom to trust with MACE",
@@ -105,8 +109,11 @@ def mace(
     >>> fit.labels.tolist(), int(fit.trust.argmin())
     ([0, 0, 1, 1, 1], 2)
     """
-    _check.shapes("mace.mace", ratings=(ratings, "R N"))
-    _ratings.categories("mace.mace", num_categories)
+    caller = "mace.mace"
+    _check.shapes(caller, ratings=(ratings, "R N"))
+    _ratings.categories(caller, num_categories)
+    _em.whole(caller, "num_restarts", num_restarts, least=1)
+    _em.number(caller, "noise", noise)
     dtype = _em.work_dtype(unit_weights)
     r = ratings.shape[0]
 
@@ -177,7 +184,10 @@ def mace_from(
 
     Raises:
       KeyError: if the method is unknown.
-      ValueError: if shapes disagree, ratings are not integer or K is below 1.
+      ValueError: if shapes disagree, ratings are not integer, K or T is below 1, a
+        prior or `smoothing` is not positive, the start of a rater with ratings is out
+        of range (negative, above 1, NaN), or the weight of a unit with ratings is
+        negative, infinite or NaN.
 
     Reference:
       Hovy, Berg-Kirkpatrick, Vaswani and Hovy 2013, "Learning whom to trust with MACE",
@@ -206,12 +216,17 @@ def mace_from(
             f"num_categories is {num_categories}."
         )
     dtype = _em.work_dtype(unit_weights, trust, spam)
+    _em.whole(caller, "num_iterations", num_iterations, least=1)
+    priors = {"smoothing": smoothing, "trust_prior": trust_prior}
+    for name, prior in {**priors, "spam_prior": spam_prior}.items():
+        _em.number(caller, name, prior, zero=False)
     x_akn = _em.answers(caller, ratings, num_categories, where, dtype)
     rated_n = x_akn.sum((0, 1)) > 0.0
-    weight_n = _em.weights(unit_weights, ratings.shape[1], dtype)
-    weight_n = jnp.where(rated_n, weight_n, 0.0)
+    weight_n = _em.weights(caller, "unit_weights", unit_weights, rated_n, dtype)
     given_ak = _em.einsum("akn,n->ak", x_akn, weight_n)
     active_a = given_ak.sum(1) > 0.0
+    _probabilities(caller, "trust", trust, active_a)
+    _probabilities(caller, "spam", spam, active_a)
 
     def iteration(state: _State) -> tuple[_State, tuple[jax.Array]]:
         if method == "em":
@@ -225,7 +240,9 @@ def mace_from(
         prior = jnp.where(active_a, prior_a, 0.0).sum()
         return _State(counts, t_kn, *fitted), (log_likelihood + prior,)
 
-    trust_a, spam_ak = (jnp.asarray(x).astype(dtype) for x in (trust, spam))
+    trust_a = jnp.where(active_a, jnp.asarray(trust).astype(dtype), 0.5)
+    spam_ak = jnp.asarray(spam).astype(dtype)
+    spam_ak = jnp.where(active_a[:, None], spam_ak, 1.0 / num_categories)
     start = _Strategy(trust_a, 1.0 - trust_a, spam_ak)
     counts, t_kn, _ = _e_step(start, x_akn, weight_n, given_ak)
     last, (objective,), _ = _em.iterate(
@@ -240,6 +257,20 @@ def mace_from(
         spam=jnp.where(active_a[:, None], last.spam, jnp.nan),
         objective=objective,
     )
+
+
+def _probabilities(
+    caller: str, name: str, start: jax.Array, active_a: jax.Array
+) -> None:
+    """Raises if the start of a rater with ratings holds no probability."""
+    if isinstance(start, Tracer) or isinstance(active_a, Tracer):
+        return
+    given = np.asarray(start)[np.asarray(active_a)].astype(float)
+    wrong = ~((given >= 0.0) & (given <= 1.0))
+    if wrong.any():
+        raise ValueError(
+            f"{caller}: {name} holds {given[wrong][0]}; expected probabilities."
+        )
 
 
 def _e_step(

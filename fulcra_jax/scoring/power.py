@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from fulcra_jax import _check
 from fulcra_jax.scoring import _distributions
@@ -61,7 +63,8 @@ def labels_needed(
       and if the pilot's labels do not vary: it was too small to see the variance.
 
     Raises:
-      ValueError: if shapes disagree, or `half_width` or `level` is out of range.
+      ValueError: if shapes disagree, `half_width` or `level` is out of range, or
+        `num_items` is no whole number of at least the pilot's.
       KeyError: if `method` is unknown.
 
     Reference:
@@ -81,8 +84,9 @@ def labels_needed(
     _check.known(caller, "method", method, METHODS)
     if not 0.0 < level < 1.0:
         raise ValueError(f"{caller}: level is {level}; expected 0 < level < 1.")
-    if not half_width > 0.0:
-        raise ValueError(f"{caller}: half_width is {half_width}; expected > 0.")
+    if not 0.0 < half_width < np.inf:
+        raise ValueError(f"{caller}: half_width is {half_width}; expected > 0, finite.")
+    _items(caller, num_items, labels, where)
     n, var_y, covariance, var_f = _pilot(labels, predictions, where)
     m = float(num_items)
     z = _distributions.normal_quantile(jnp.asarray(0.5 * (1.0 + level), n.dtype))
@@ -108,6 +112,24 @@ def labels_needed(
     return LabelsNeeded(total, jnp.maximum(total - n, 0.0))
 
 
+def _items(
+    caller: str, num_items: int, labels: jax.Array, where: jax.Array | None
+) -> None:
+    """Raises unless the number of items is whole and the pilot is a part of them."""
+    if isinstance(num_items, bool) or not isinstance(num_items, int | np.integer):
+        raise ValueError(
+            f"{caller}: num_items is {num_items!r}; expected a whole number."
+        )
+    if isinstance(where, Tracer):
+        return
+    pilot = labels.shape[0] if where is None else int(np.asarray(where, bool).sum())
+    if num_items < max(pilot, 1):
+        raise ValueError(
+            f"{caller}: num_items is {num_items}; expected at least the {pilot} of the "
+            "pilot, which is a part of all items."
+        )
+
+
 def _pilot(
     labels: jax.Array, predictions: jax.Array, where: jax.Array | None
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
@@ -116,11 +138,24 @@ def _pilot(
         x.dtype for x in (labels, predictions) if jnp.issubdtype(x.dtype, jnp.floating)
     ]
     dtype = jnp.result_type(jnp.float32, *floats) if floats else jnp.zeros(()).dtype
-    present = jnp.ones(labels.shape, bool) if where is None else where
+    present = jnp.ones(labels.shape, bool)
+    if where is not None:
+        present = jnp.asarray(where, bool)
     y, f = (
         jnp.where(present, jnp.asarray(x, dtype), 0.0) for x in (labels, predictions)
     )
     n = present.sum().astype(dtype)
     safe = jnp.maximum(n, 1.0)
-    y, f = (jnp.where(present, x - x.sum() / safe, 0.0) for x in (y, f))
+    # The mean of equal numbers is off by rounding, which would pass for variation.
+    y, f = (
+        jnp.where(present & _varies(x, present), x - x.sum() / safe, 0.0)
+        for x in (y, f)
+    )
     return n, (y * y).sum() / safe, (y * f).sum() / safe, (f * f).sum() / safe
+
+
+def _varies(x: jax.Array, present: jax.Array) -> jax.Array:
+    least = jnp.where(present, x, jnp.inf).min(initial=jnp.inf)
+    most = jnp.where(present, x, -jnp.inf).max(initial=-jnp.inf)
+    # NaN among the entries that count is no constant.
+    return ~(most <= least)

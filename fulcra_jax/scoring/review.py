@@ -43,7 +43,9 @@ def needs_review(
     Args:
       consistency: `[N]` float, of `pass_consistency` or any other measure of which low
         is bad. NaN (too few answers) comes first: nothing is known of it.
-      threshold: texts strictly below it; None for no threshold.
+      threshold: texts strictly below it; None for no threshold. What is below it by
+        at most 8 eps (relative) is equal to it: a consistency of 3 / 5 may come out as
+        0.59999996.
       budget: at most so many texts, the lowest first; None for no budget. At least one
         of the two is needed; with both, the lowest of those below the threshold.
       key: a PRNG key that breaks ties at the edge of the budget; None breaks them by
@@ -54,8 +56,8 @@ def needs_review(
       `[N]` bool.
 
     Raises:
-      ValueError: if shapes disagree, neither threshold nor budget is given, or the
-        budget is no whole number.
+      ValueError: if shapes disagree, neither threshold nor budget is given, the budget
+        is no whole number or the threshold is NaN.
 
     Reference:
       Yao et al. 2024 (arXiv 2311.10766), section 3.3: human correction of samples of
@@ -75,11 +77,15 @@ def needs_review(
         )
     if budget is not None:
         _whole(caller, "budget", budget)
-    allowed = jnp.ones((size["N"],), bool) if where is None else jnp.asarray(where)
+    chosen = jnp.ones((size["N"],), bool)
+    if where is not None:
+        chosen = jnp.asarray(where, bool)
+    consistency = _floats(consistency)
     unknown = jnp.isnan(consistency)
-    chosen = allowed
     if threshold is not None:
-        chosen &= unknown | (consistency < threshold)
+        _number(caller, "threshold", threshold, -np.inf, np.inf)
+        slack = 8.0 * jnp.finfo(consistency.dtype).eps * jnp.abs(threshold)
+        chosen &= unknown | (consistency < threshold - slack)
     if budget is None:
         return chosen
     order = jnp.where(unknown, -jnp.inf, consistency)
@@ -150,7 +156,8 @@ def poisson_sample(
       probabilities. A probability outside [0, 1] counts as the nearest of the two.
 
     Raises:
-      ValueError: if shapes disagree.
+      ValueError: if shapes disagree or the probability of a text that can be drawn is
+        NaN; while tracing such a text is not drawn and has the probability 0.
 
     Reference:
       Särndal, Swensson and Wretman 1992, "Model assisted survey sampling", section 3.5.
@@ -162,9 +169,10 @@ def poisson_sample(
     _check.shapes(
         "review.poisson_sample", probability=(probability, "N"), where=(where, "N")
     )
-    probability = _clipped(probability)
-    if where is not None:
-        probability = jnp.where(jnp.asarray(where, bool), probability, 0.0)
+    allowed = _allowed(probability, where)
+    probability = jnp.where(allowed, _floats(probability), 0.0)
+    _number("review.poisson_sample", "probability", probability, -np.inf, np.inf)
+    probability = jnp.where(jnp.isnan(probability), 0.0, jnp.clip(probability, 0, 1))
     uniform = jax.random.uniform(key, probability.shape, probability.dtype)
     return AuditSample(uniform < probability, probability)
 
@@ -180,6 +188,7 @@ def audit_probability(
 
     pi_u proportional to sqrt(error rate of u), mixed with a uniform share and scaled to
     the expected size; probabilities that would exceed 1 are cut and the rest scaled up.
+    What is left when all texts with a positive share are certain is spread evenly.
     Take the error rate per stratum from a pilot: probabilities proportional to the
     *disagreement* of the passes are worse than a plain random sample where the passes
     share their errors.
@@ -196,7 +205,9 @@ def audit_probability(
       texts if that is smaller.
 
     Raises:
-      ValueError: if shapes disagree.
+      ValueError: if shapes disagree, the error rate of a text that can be drawn is
+        outside [0, 1] or NaN, `size` is negative, infinite or NaN, or `uniform_share`
+        is outside [0, 1].
 
     Reference:
       Zrnic and Candès 2024, "Active statistical inference" (arXiv 2403.03208).
@@ -205,14 +216,15 @@ def audit_probability(
     >>> [round(float(p), 2) for p in probability]
     [0.11, 0.39, 1.0]
     """
-    _check.shapes(
-        "review.audit_probability", error_rate=(error_rate, "N"), where=(where, "N")
-    )
-    error_rate = _clipped(error_rate)
-    allowed = jnp.ones(error_rate.shape, error_rate.dtype)
-    if where is not None:
-        allowed = jnp.asarray(where, bool).astype(error_rate.dtype)
-        error_rate = jnp.where(allowed > 0.0, error_rate, 0.0)
+    caller = "review.audit_probability"
+    _check.shapes(caller, error_rate=(error_rate, "N"), where=(where, "N"))
+    open_n = _allowed(error_rate, where)
+    error_rate = jnp.where(open_n, _floats(error_rate), 0.0)
+    _number(caller, "error_rate", error_rate, 0.0, 1.0)
+    _number(caller, "size", size, 0.0, float(np.finfo(np.float32).max))
+    _number(caller, "uniform_share", uniform_share, 0.0, 1.0)
+    allowed = open_n.astype(error_rate.dtype)
+    error_rate = jnp.clip(error_rate, 0.0, 1.0)
     positive = error_rate > 0.0
     root = jnp.where(positive, jnp.sqrt(jnp.where(positive, error_rate, 1.0)), 0.0)
     even = divide(allowed, allowed.sum())
@@ -220,28 +232,54 @@ def audit_probability(
     share = (1.0 - uniform_share) * share + uniform_share * even
     size = jnp.minimum(jnp.asarray(size, share.dtype), allowed.sum())
 
-    def cut(probability: jax.Array, _: None) -> tuple[jax.Array, None]:
-        full = (probability >= 1.0) & (allowed > 0.0)
-        left = size - full.sum().astype(share.dtype)
-        free = jnp.where(full, 0.0, share)
-        return jnp.where(full, 1.0, left * divide(free, free.sum())), None
-
-    # Each round cuts at least one more; the number of rounds that matter is small.
-    probability, _ = jax.lax.scan(cut, size * share, None, length=16)
-    return jnp.minimum(probability, 1.0)
+    if share.size == 0:
+        return share
+    # The k largest are certain: the first k at which the next one is at most 1.
+    order = jnp.argsort(-share)
+    ordered = share[order]
+    rest = jnp.cumsum(ordered[::-1])[::-1]
+    place = jnp.arange(share.size)
+    scale = divide(size - place, rest)
+    k = (ordered * scale <= 1.0 + 4.0 * jnp.finfo(share.dtype).eps).argmax()
+    full = jnp.zeros(share.shape, bool).at[order].set(place < k)
+    probability = jnp.where(full, 1.0, jnp.minimum(share * scale[k], 1.0))
+    # All that have a share are certain, and more are asked for.
+    left = jnp.where(rest[k] > 0.0, 0.0, size - k)
+    others = jnp.where(full, 0.0, allowed)
+    return probability + left * divide(others, others.sum())
 
 
 def _whole(caller: str, name: str, number: int | jax.Array) -> None:
     """Raises unless a number of texts is a whole number of at least 0."""
     dtype = number.dtype if isinstance(number, jax.Array) else np.asarray(number).dtype
     traced = isinstance(number, Tracer)
-    if not np.issubdtype(dtype, np.integer) or not (traced or number >= 0):
+    one = np.issubdtype(dtype, np.integer) and np.shape(number) == ()
+    if not one or not (traced or number >= 0):
         raise ValueError(
             f"{caller}: {name} is {number}; expected a whole number of texts, at least "
             "0 (a share of them: round(share * N))."
         )
 
 
-def _clipped(x: jax.Array) -> jax.Array:
+def _number(
+    caller: str, name: str, x: float | jax.Array, low: float, high: float
+) -> None:
+    """Raises if anything that can be read is NaN or outside [low, high]."""
+    if isinstance(x, Tracer):
+        return
+    given = np.asarray(x, float)
+    wrong = ~((given >= low) & (given <= high))
+    if wrong.any():
+        what = "numbers" if np.isinf(low) else f"numbers in [{low:g}, {high:g}]"
+        raise ValueError(f"{caller}: {name} holds {given[wrong][0]}; expected {what}.")
+
+
+def _allowed(like: jax.Array, where: jax.Array | None) -> jax.Array:
+    if where is None:
+        return jnp.ones(like.shape, bool)
+    return jnp.asarray(where, bool)
+
+
+def _floats(x: jax.Array) -> jax.Array:
     x = jnp.asarray(x)
-    return jnp.clip(x.astype(jnp.promote_types(x.dtype, jnp.float32)), 0.0, 1.0)
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from fulcra_jax import _check
+from fulcra_jax.scoring import _em
 from fulcra_jax.scoring._ratings import divide, ratio
 
 Distance = Literal["jaccard", "masi"]
@@ -75,10 +76,12 @@ def set_alpha(
       unit_weights: `[N]` non-negative float.
 
     Returns:
-      `[]` float in (-inf, 1]; NaN if no unit has two ratings or all sets are equal.
+      `[]` float in (-inf, 1]; NaN if no unit has two ratings or all sets are equal (as
+      sets of M = 0 elements are), or if the ratings weigh no more than one.
 
     Raises:
-      ValueError: if shapes disagree or the sets are not bool.
+      ValueError: if shapes disagree, the sets are not bool or the weight of a unit with
+        two ratings is negative, infinite or NaN.
       KeyError: if the distance is unknown.
 
     Reference:
@@ -101,15 +104,15 @@ def set_alpha(
             f"{caller}: sets has dtype {sets.dtype}; expected bool [R, N, M], True "
             "where the set holds the element (signed_sets makes them of class ids)."
         )
-    weight_n = jnp.ones((size["N"],))
-    if unit_weights is not None:
-        weight_n = jnp.asarray(unit_weights)
-        weight_n = weight_n.astype(jnp.promote_types(weight_n.dtype, jnp.float32))
     present_rn = jnp.ones(sets.shape[:2], bool)
     if where is not None:
         present_rn = jnp.asarray(where, bool)
-    total_n = present_rn.sum(0).astype(weight_n.dtype)
-    paired_n = (total_n >= 2.0) & (weight_n > 0.0)
+    dtype = _em.work_dtype(unit_weights)
+    weight_n = _em.weights(
+        caller, "unit_weights", unit_weights, present_rn.sum(0) >= 2, dtype
+    )
+    total_n = present_rn.sum(0).astype(dtype)
+    paired_n = weight_n > 0.0
     present_rn &= paired_n[None]
     x_rnm = (jnp.asarray(sets, bool) & present_rn[..., None]).astype(weight_n.dtype)
     rating_rn = jnp.where(present_rn, weight_n[None], 0.0)
@@ -121,9 +124,10 @@ def set_alpha(
         ).sum(),
         n,
     )
-    flat_qm = x_rnm.reshape(-1, size["M"])
+    flat_qm = x_rnm.reshape(size["R"] * size["N"], size["M"])
     expected = _between(flat_qm, rating_rn.reshape(-1), distance)
-    return 1.0 - ratio(observed * (n - 1.0), ratio(expected, n))
+    result = 1.0 - ratio(observed * (n - 1.0), ratio(expected, n))
+    return jnp.where(n > 1.0, result, jnp.nan)
 
 
 def signed_sets(ratings: jax.Array, *, num_categories: int = 3) -> jax.Array:
