@@ -270,3 +270,22 @@ def test_an_encoding_that_lacks_a_character_is_no_error(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert rb"written to \u4e2d/" in done.stdout
+
+
+def test_half_a_character_and_5000_digits_are_set_aside_and_counted(tmp_path, capsys):
+    good = {"item": "r1", "value": "Power", "annotator": "Ann", "kind": "human"}
+    lines = [
+        good | {"label": 1},
+        good | {"label": 1, "annotator": "\ud800Eve"},
+        good | {"label": 1, "annotator": "Bob", "pass": "9" * 5000},
+        good | {"label": "\ud800" * 5000},
+    ]
+    path, out = tmp_path / "a.jsonl", tmp_path / "out"
+    path.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    assert script.main([str(path), "--out", str(out), "--resamples", "100"]) == 0
+    assert "3 lines set aside; the first is a.jsonl:2: annot" in capsys.readouterr().out
+    text = (out / "report.md").read_text(encoding="utf-8")
+    assert r"No line of \\ud800Eve, Bob could be used." in text
+    assert len((out / "rejects.jsonl").read_text("utf-8").splitlines()) == 3
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert report["rejects"] == {"annotator": 1, "pass": 1, "label": 1}

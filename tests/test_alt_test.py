@@ -167,3 +167,11 @@ def test_nan_is_no_answer():
 def test_epsilon_is_a_share():
     with pytest.raises(ValueError, match="epsilon is 20; expected 0 <= epsilon < 1"):
         module.alt_test(jnp.zeros(5, int), jnp.zeros((3, 5), int), epsilon=20)
+
+
+def test_without_humans_nobody_is_tested():
+    found = alt_test(jnp.zeros(3, int), jnp.zeros((0, 3), int))
+    assert np.isnan(found.winning_rate)
+    assert np.isnan(found.advantage_probability)
+    assert not found.passes
+    assert [x.shape for x in found[3:]] == [(0,)] * 3

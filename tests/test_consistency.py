@@ -228,3 +228,88 @@ def test_a_number_of_texts_is_whole(size):
         scoring.audit_sample(jax.random.key(0), size, where=where)
     with pytest.raises(ValueError, match=r"needs_review: budget is .* a whole number"):
         scoring.needs_review(CONSISTENCY, budget=size)
+
+
+def test_a_consistency_equal_to_the_threshold_is_not_below_it():
+    """3 / 5 as three roundings of it, and 2 / 3 of ten pairs summed in any order."""
+    six = np.float32(0.6)
+    near = jnp.array([np.nextafter(six, np.float32(0)), six - 2**-23, six, 0.5999])
+    for review in (scoring.needs_review, jax.jit(scoring.needs_review)):
+        found = review(near, threshold=0.6)
+        assert found.tolist() == [False, False, False, True]
+    passes = jnp.array([[2, 2, 2, 1, 1], [2, 2, 2, 2, 2], [2, 2, 2, 1, 1]])[:, None]
+    consistency = scoring.pass_consistency(passes)  # (0.6 + 0.6 + 1) / 3
+    assert not scoring.needs_review(consistency, threshold=2.2 / 3)[0]
+    ends = jnp.array([-jnp.inf, 0.5, jnp.inf])
+    assert scoring.needs_review(ends, threshold=jnp.inf).tolist() == [True, True, False]
+    assert scoring.needs_review(ends, threshold=0.5).tolist() == [True, False, False]
+
+
+def test_a_mask_of_numbers_is_not_taken_bit_by_bit():
+    where = jnp.array([2, 1, 0, 4, 1, 2])
+    for options in ({"threshold": 0.8}, {"budget": 3}):
+        found = scoring.needs_review(CONSISTENCY, where=where, **options)
+        expected = scoring.needs_review(CONSISTENCY, where=where > 0, **options)
+        assert found.dtype == bool
+        assert found.tolist() == expected.tolist()
+    passes = jnp.asarray(np.random.default_rng(0).integers(0, 3, (3, 6, 2)))
+    mask = jnp.asarray(np.random.default_rng(1).integers(0, 3, (3, 6, 2)))
+    for function in (scoring.pass_consistency, scoring.consistency_summary):
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            function(passes, where=mask),
+            function(passes, where=mask > 0),
+        )
+
+
+def test_audit_probabilities_sum_to_the_size_even_if_few_can_be_wrong():
+    found = scoring.audit_probability(
+        jnp.array([0.0, 0.0, 0.5, 0.0]),
+        2.0,
+        uniform_share=0.0,
+        where=jnp.array([True, True, True, False]),
+    )
+    np.testing.assert_allclose(found, [0.5, 0.5, 1.0, 0.0])
+    rate = jnp.asarray(0.25 ** np.arange(40.0), jnp.float32)
+    for size in (1.0, 7.5, 30.0, 40.0):
+        found = scoring.audit_probability(rate, size, uniform_share=0.0)
+        assert float(found.sum()) == pytest.approx(size, rel=1e-5)
+        assert (jnp.diff(found) <= 0.0).all()
+        assert found.max() <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"size": -1.0}, r"size holds -1\.0; expected a number in \[0, inf\]"),
+        ({"size": np.nan}, "size holds nan; expected a number in"),
+        ({"uniform_share": 1.5}, r"uniform_share holds 1\.5; expected a number in \["),
+        ({"uniform_share": -0.1}, r"uniform_share holds -0\.1; expected a number in"),
+        ({"error_rate": jnp.array([0.1, np.nan])}, "error_rate holds nan; expected a"),
+        ({"error_rate": jnp.array([0.1, 1.5])}, r"error_rate holds 1\.5; expected a"),
+    ],
+)
+def test_audit_probabilities_refuse_numbers_out_of_range(arguments, message):
+    given = {"error_rate": jnp.array([0.1, 0.2]), "size": 1.0, **arguments}
+    with pytest.raises(ValueError, match=message):
+        scoring.audit_probability(**given)
+
+
+def test_an_unknown_probability_draws_nothing():
+    key, probability = jax.random.key(0), jnp.array([1.0, np.nan])
+    with pytest.raises(ValueError, match="poisson_sample: probability holds nan; exp"):
+        scoring.poisson_sample(key, probability)
+    masked = scoring.poisson_sample(key, probability, where=jnp.array([1, 0]))
+    traced = jax.jit(scoring.poisson_sample)(key, probability)
+    for sample in (masked, traced):
+        assert sample.selected.tolist() == [True, False]
+        assert sample.probability.tolist() == [1.0, 0.0]
+
+
+def test_review_refuses_what_is_no_threshold_or_budget():
+    with pytest.raises(ValueError, match="threshold holds nan; expected a number"):
+        scoring.needs_review(CONSISTENCY, threshold=np.nan)
+    with pytest.raises(ValueError, match=r"threshold has shape \(2,\); expected one"):
+        scoring.needs_review(CONSISTENCY, threshold=jnp.ones(2))
+    with pytest.raises(ValueError, match=r"budget is .* a whole number of texts"):
+        scoring.needs_review(CONSISTENCY, budget=jnp.array([1, 2]))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fulcra_jax.scoring import estimation, power, risk
+from fulcra_jax.scoring import estimation, power
 
 GOLDEN = json.loads(
     (pathlib.Path(__file__).parent / "goldens" / "estimation.json").read_text()
@@ -177,39 +177,6 @@ def test_a_label_that_could_not_have_been_drawn_is_nan(pi):
     assert not np.isnan(others).any()
 
 
-def test_risk_and_coverage_equal_scipy():
-    rng = np.random.default_rng(0)
-    share = rng.choice([0.4, 0.6, 0.8, 1.0], 300, p=[0.1, 0.1, 0.2, 0.6])
-    correct = rng.random(300) < 0.5 + 0.45 * share
-    audit = rng.random(300) < 0.5
-    thresholds = np.array([0.0, 0.6, 0.8, 1.0, 1.1])
-    for simultaneous, level in [(False, 0.95), (True, 1 - 0.05 / 5)]:
-        found = risk.risk_coverage(
-            *map(jnp.asarray, (correct, np.where(audit, share, np.nan), thresholds)),
-            where=jnp.asarray(audit),
-            simultaneous=simultaneous,
-        )
-        for t, threshold in enumerate(thresholds):
-            taken = audit & (share >= threshold)
-            k, n = (taken & ~correct).sum(), taken.sum()
-            assert found.accepted[t] == n
-            assert found.coverage[t] == pytest.approx(n / audit.sum())
-            if n == 0:
-                assert jnp.isnan(found.error[t])
-                assert found.upper[t] == 1.0
-                continue
-            bound = stats.binomtest(int(k), int(n), alternative="less")
-            expected = bound.proportion_ci(level, method="exact").high
-            assert found.error[t] == pytest.approx(k / n)
-            assert found.upper[t] == pytest.approx(expected, rel=1e-5)
-
-
-def test_all_wrong_is_bounded_by_one():
-    curve = risk.risk_coverage(jnp.zeros(4, bool), jnp.ones(4), jnp.array([0.5]))
-    assert curve.error.tolist() == [1.0]
-    assert curve.upper.tolist() == [1.0]
-
-
 @every_case
 def test_labels_needed_equal_ppi_python(case):
     """Its effective size m is a standard error of s / sqrt(m); it rounds, we ceil."""
@@ -282,12 +249,6 @@ def test_refuses_what_does_not_fit():
     with pytest.raises(ValueError, match=r"dsl_mean: level is 0; expected"):
         estimation.dsl_mean(x, x, x, x > 0, level=0)
     with pytest.raises(
-        ValueError, match=r"share has shape \(3,\), so N=3, but correct"
-    ):
-        risk.risk_coverage(x > 0, x[:3], x)
-    with pytest.raises(ValueError, match=r"risk_coverage: level is 1; expected"):
-        risk.risk_coverage(x > 0, x, x, level=1)
-    with pytest.raises(
         KeyError, match="method 'bayes' is unknown; known are: classica"
     ):
         power.labels_needed(x, x, 10, half_width=0.1, method="bayes")
@@ -307,3 +268,46 @@ def test_predictions_that_do_not_vary_are_not_used():
     found = ppi_mean(y, jnp.full(7, 0.1), others, population="finite")
     assert float(found.lam) == 0.0
     assert float(found.mean) == pytest.approx(4 / 7)
+
+
+@pytest.mark.parametrize("mask", [jnp.int32, jnp.uint8])
+def test_a_mask_of_numbers_is_not_zero_where_it_counts(mask):
+    """2 & True is 0 bit by bit; 2 counts."""
+    y, f = jnp.array([1.0, 0.0, 1.0, 1.0, 9.0]), jnp.array([1.0, 1.0, 0.0, 1.0, 5.0])
+    pi = jnp.array([0.5, 0.5, 0.5, 0.5, -1.0])
+    labelled = jnp.array([2, 1, 0, 4, 1], mask)
+    where = jnp.array([1, 2, 1, 4, 0], mask)
+    found = estimation.dsl_mean(y, f, pi, labelled, where=where)
+    expected = estimation.dsl_mean(y, f, pi, labelled > 0, where=where > 0)
+    np.testing.assert_array_equal(found, expected)
+    assert not np.isnan(np.asarray(found)).any()
+    needed = functools.partial(power.labels_needed, y, f, 100, half_width=0.1)
+    assert needed(where=where) == needed(where=where > 0)
+
+
+@pytest.mark.parametrize("method", power.METHODS)
+def test_a_pilot_of_equal_labels_is_too_small_to_see_the_variance(method):
+    f = jnp.arange(7.0)
+    found = power.labels_needed(jnp.full(7, 0.1), f, 100, half_width=0.1, method=method)
+    assert np.isnan(found).all()
+    # Predictions that do not vary explain nothing.
+    y = jnp.array([0.0, 1, 1, 0, 1, 0, 1])
+    same, none = (
+        power.labels_needed(y, x, 5000, half_width=0.1, method=method).total
+        for x in (jnp.full(7, 0.1), jnp.zeros(7))
+    )
+    assert same == none
+
+
+def test_refuses_numbers_that_make_no_sense():
+    x = jnp.array([0.0, 1.0, 1.0, 0.0])
+    with pytest.raises(ValueError, match="ppi_mean: lam is nan; expected a finite"):
+        estimation.ppi_mean(x, x, x, lam=math.nan)
+    with pytest.raises(ValueError, match="is a scalar; expected items on an axis"):
+        estimation.ppi_mean(x[0], x[0], x[0])
+    with pytest.raises(ValueError, match="num_items is 3; expected at least the 4"):
+        power.labels_needed(x, x, 3, half_width=0.1)
+    with pytest.raises(ValueError, match=r"num_items is 2\.5; expected a whole numb"):
+        power.labels_needed(x, x, 2.5, half_width=0.1)
+    with pytest.raises(ValueError, match="half_width is inf; expected > 0, finite"):
+        power.labels_needed(x, x, 10, half_width=math.inf)

@@ -100,3 +100,25 @@ def test_an_unknown_distance_is_named():
 def test_ids_are_no_sets():
     with pytest.raises(ValueError, match="sets has dtype int32; expected bool"):
         scoring.set_alpha(jnp.zeros((2, 4, 3), jnp.int32))
+
+
+def test_sets_of_no_elements_are_all_equal():
+    assert np.isnan(scoring.set_alpha(jnp.zeros((2, 3, 0), bool)))
+
+
+def test_weights_of_units_with_two_sets_are_numbers():
+    sets = jnp.asarray(np.random.default_rng(0).random((2, 4, 3)) < 0.5)
+    where = jnp.array([[1, 1, 2, 1], [2, 1, 1, 0]])
+    weights = jnp.array([1.0, 2.0, 1.0, np.nan])
+    found = scoring.set_alpha(sets, where=where, unit_weights=weights)
+    kept = scoring.set_alpha(sets[:, :3], unit_weights=weights[:3])
+    assert found == pytest.approx(float(kept))
+    for bad in (-1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match=r"unit_weights holds .*; expected finite"):
+            scoring.set_alpha(sets[:, :3], unit_weights=weights[:3].at[1].set(bad))
+
+
+def test_ratings_that_weigh_no_more_than_one_say_nothing():
+    """n - 1 is then no number of degrees of freedom; alpha would exceed 1."""
+    sets = jnp.array([[[1, 0], [0, 1]], [[0, 1], [0, 1]]], bool)
+    assert np.isnan(scoring.set_alpha(sets, unit_weights=jnp.array([0.1, 0.1])))

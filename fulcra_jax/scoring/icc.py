@@ -251,9 +251,11 @@ def _coefficient(square: MeanSquares, raters: int, form: Form) -> jax.Array:
 
 
 def _over(part: jax.Array, whole: jax.Array) -> jax.Array:
-    """The quotient, NaN where the denominator is not positive; finite gradients."""
-    some = whole > 0.0
-    return jnp.where(some, part / jnp.where(some, whole, 1.0), jnp.nan)
+    """The quotient, NaN where a part is or the denominator is not positive; finite
+    gradients there."""
+    some = (whole > 0.0) & ~jnp.isnan(part)
+    part, whole = jnp.where(some, part, 0.0), jnp.where(some, whole, 1.0)
+    return jnp.where(some, part / whole, jnp.nan)
 
 
 def _interval_f(
@@ -286,6 +288,9 @@ def _interval_absolute(
     """Satterthwaite's degrees of freedom for the two-way random forms."""
     tail = jnp.asarray(0.5 + 0.5 * level, coefficient.dtype)
     n, b, j, e = square.num_units, square.units, square.raters, square.error
+    # Where there are none the caller says NaN; here they would spoil the gradients.
+    known = ~jnp.isnan(b + j + e)
+    n, b, j, e = (jnp.where(known, x, 2.0) for x in (n, b, j, e))
     one = coefficient
     if not single:
         # Spearman-Brown: the reliability of one rating behind that of their mean.

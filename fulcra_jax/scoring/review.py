@@ -84,8 +84,12 @@ def needs_review(
     unknown = jnp.isnan(consistency)
     if threshold is not None:
         _number(caller, "threshold", threshold, -np.inf, np.inf)
-        slack = 8.0 * jnp.finfo(consistency.dtype).eps * jnp.abs(threshold)
-        chosen &= unknown | (consistency < threshold - slack)
+        if np.shape(threshold) != ():
+            raise ValueError(
+                f"{caller}: threshold has shape {np.shape(threshold)}; expected one "
+                "number."
+            )
+        chosen &= unknown | _below(consistency, threshold)
     if budget is None:
         return chosen
     order = jnp.where(unknown, -jnp.inf, consistency)
@@ -206,8 +210,8 @@ def audit_probability(
 
     Raises:
       ValueError: if shapes disagree, the error rate of a text that can be drawn is
-        outside [0, 1] or NaN, `size` is negative, infinite or NaN, or `uniform_share`
-        is outside [0, 1].
+        outside [0, 1] or NaN, `size` is negative or NaN, or `uniform_share` is outside
+        [0, 1].
 
     Reference:
       Zrnic and Candès 2024, "Active statistical inference" (arXiv 2403.03208).
@@ -221,7 +225,7 @@ def audit_probability(
     open_n = _allowed(error_rate, where)
     error_rate = jnp.where(open_n, _floats(error_rate), 0.0)
     _number(caller, "error_rate", error_rate, 0.0, 1.0)
-    _number(caller, "size", size, 0.0, float(np.finfo(np.float32).max))
+    _number(caller, "size", size, 0.0, np.inf)
     _number(caller, "uniform_share", uniform_share, 0.0, 1.0)
     allowed = open_n.astype(error_rate.dtype)
     error_rate = jnp.clip(error_rate, 0.0, 1.0)
@@ -270,8 +274,17 @@ def _number(
     given = np.asarray(x, float)
     wrong = ~((given >= low) & (given <= high))
     if wrong.any():
-        what = "numbers" if np.isinf(low) else f"numbers in [{low:g}, {high:g}]"
+        what = "a number" if np.isinf(low) else f"a number in [{low:g}, {high:g}]"
         raise ValueError(f"{caller}: {name} holds {given[wrong][0]}; expected {what}.")
+
+
+def _below(x: jax.Array, threshold: float | jax.Array) -> jax.Array:
+    """Below a threshold by more than rounding; ratios are off by a few eps."""
+    threshold = jnp.asarray(threshold, x.dtype)
+    slack = 8.0 * jnp.finfo(x.dtype).eps * jnp.minimum(jnp.abs(x), jnp.abs(threshold))
+    # -inf is infinitely far below inf, and no slack makes them equal.
+    equal = (jnp.abs(x - threshold) <= slack) & jnp.isfinite(slack)
+    return (x < threshold) & ~equal
 
 
 def _allowed(like: jax.Array, where: jax.Array | None) -> jax.Array:

@@ -90,8 +90,13 @@ def risk_coverage(
     share, thresholds = (jnp.asarray(x, dtype) for x in (share, thresholds))
     audit = jnp.ones(share.shape, bool) if where is None else jnp.asarray(where, bool)
     share = jnp.where(audit, share, 0.0)
-    slack = 8.0 * jnp.finfo(dtype).eps * jnp.abs(thresholds)
-    taken = audit[None] & (share[None] >= (thresholds - slack)[:, None])
+    share_tn, threshold_tn = share[None], thresholds[:, None]
+    slack_tn = jnp.minimum(jnp.abs(share_tn), jnp.abs(threshold_tn))
+    slack_tn = 8.0 * jnp.finfo(dtype).eps * slack_tn
+    equal_tn = jnp.abs(share_tn - threshold_tn) <= slack_tn
+    # -inf is infinitely far below inf, and no slack makes them equal.
+    equal_tn &= jnp.isfinite(slack_tn)
+    taken = audit[None] & ((share_tn >= threshold_tn) | equal_tn)
     wrong = taken & ~jnp.asarray(correct, bool)[None]
     n, k = taken.sum(1).astype(dtype), wrong.sum(1).astype(dtype)
     total = audit.sum().astype(dtype)
