@@ -3,3 +3,6 @@
 
 from fulcra_jax.inference.predictor import Predictor as Predictor
 from fulcra_jax.inference.predictor import Scores as Scores
+from fulcra_jax.inference.score_lines import ScoredAnswers as ScoredAnswers
+from fulcra_jax.inference.score_lines import read_scores as read_scores
+from fulcra_jax.inference.score_lines import write_scores as write_scores
