@@ -7,7 +7,7 @@ READY := $(VENV)/.fulcra-ready
 PARITY := $(VENV)/.fulcra-parity
 
 help:  ## What each target does.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-22s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY)  ## Make .venv (or use the active one) and install requirements.txt.
 
@@ -60,6 +60,26 @@ $(REFS)/.ready: Makefile
 	@$(REFS)/ppi/bin/python -m pip install --quiet --disable-pip-version-check ppi-python==0.2.3
 	@touch $@
 
+references-objectives: $(REFS)/.objectives  ## The libraries that the objectives are compared with (5 GB).
+
+$(REFS)/.objectives: Makefile
+	@for name in trl011 trl116 verl rlax; do test -x $(REFS)/$$name/bin/python || $(PYTHON) -m venv $(REFS)/$$name; done
+	@$(REFS)/trl011/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 trl==0.11.4 transformers==4.45.2 "numpy<2" pyarrow==18.1.0 "pandas<3" "datasets<4" "accelerate<1.2" rich
+	@$(REFS)/trl116/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 trl==1.16.0
+	@$(REFS)/verl/bin/python -m pip install --quiet --disable-pip-version-check --no-deps verl==0.9.1
+	@$(REFS)/verl/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 numpy pandas transformers==5.10.0 tensordict==0.10.0 omegaconf==2.3.1 hydra-core==1.3.8 codetiming==1.4.0 ray==2.60.0 orjson
+	@$(REFS)/rlax/bin/python -m pip install --quiet --disable-pip-version-check rlax==0.1.9 jax==0.10.2
+	@touch $@
+
+goldens-objectives: $(REFS)/.objectives  ## Write the goldens of the objectives anew from those libraries.
+	$(REFS)/trl011/bin/python tests/goldens/make_policy.py trl_ppo
+	$(REFS)/trl116/bin/python tests/goldens/make_policy.py trl
+	$(REFS)/verl/bin/python tests/goldens/make_policy.py verl
+	$(REFS)/rlax/bin/python tests/goldens/make_policy.py rlax
+	$(REFS)/trl011/bin/python tests/goldens/make_preference.py trl_ppo
+	$(REFS)/trl116/bin/python tests/goldens/make_preference.py trl
+	$(REFS)/trl011/bin/python tests/goldens/make_reward.py
+
 goldens-scoring: $(REFS)/.ready  ## Write the scoring goldens anew from those libraries.
 	$(REFS)/irrcac/bin/python tests/goldens/make_agreement.py irrcac
 	$(REFS)/libraries/bin/python tests/goldens/make_agreement.py libraries
@@ -74,4 +94,4 @@ lock:  ## Write requirements.txt anew from requirements.in.
 	mv .requirements.new requirements.txt
 	rm -rf .venv-lock
 
-.PHONY: help setup demo fix check test test-fast parity goldens references goldens-scoring lock
+.PHONY: help setup demo fix check test test-fast parity goldens references goldens-scoring references-objectives goldens-objectives lock

@@ -6,6 +6,7 @@ This module names the pure rooms only; it needs jax and numpy and starts no back
 
 from fulcra_jax import objectives as objectives
 from fulcra_jax import scoring as scoring
+from fulcra_jax import targets as targets
 from fulcra_jax import values as values
 
 __version__ = "0.1.0"

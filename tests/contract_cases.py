@@ -13,6 +13,10 @@ from typing import Any
 import contract_aggregation
 import contract_agreement
 import contract_estimation
+import contract_policy
+import contract_preference
+import contract_reward
+import contract_targets
 import jax
 import jax.numpy as jnp
 from contract_arrays import (
@@ -135,10 +139,18 @@ STATIC: dict[str, dict[str, Any]] = {
 HOST: set[str] = set()
 """Functions of names, static sizes or shapes that depend on data: not traceable."""
 
-TABLES = {"patterns.pattern_table"}
-"""Functions that return a table, not a loss or a metric: it is there without data."""
+TABLES = {"patterns.pattern_table", "multiobjective.dual_step"}
+"""Functions that return a table or a state: it is there without data."""
 
-for part in (contract_aggregation, contract_agreement, contract_estimation):
+for part in (
+    contract_aggregation,
+    contract_agreement,
+    contract_estimation,
+    contract_policy,
+    contract_preference,
+    contract_reward,
+    contract_targets,
+):
     CASES |= part.CASES
     STATIC |= part.STATIC
     HOST |= part.HOST
