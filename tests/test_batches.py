@@ -67,6 +67,13 @@ def test_any_text_can_be_written(tokenizer):
     assert "[UNK]" not in tokens
 
 
+def test_pieces_become_their_text_again(tokenizer):
+    (pieces,) = tokenizer.pieces(["a plain sentence, with commas."])
+    whole = [tokenizer.start_id, *pieces, tokenizer.end_id]
+    assert tokenizer.text(whole) == "a plain sentence, with commas."
+    assert {tokenizer.start_id, tokenizer.end_id} <= set(tokenizer.special_ids)
+
+
 def test_special_words_in_a_text_do_not_end_its_segment(tokenizer):
     (ids,), (types,) = tokenizer.encode(
         ["a [SEP] b"], ["c [CLS] [SEP] d"], max_length=99

@@ -68,6 +68,16 @@ class PairTokenizer:
         return self._id_of(str(piece))
 
     @property
+    def start_id(self) -> int:
+        """The id of [CLS]."""
+        return self._id_of(str(self._tokenizer.cls_token))
+
+    @property
+    def end_id(self) -> int:
+        """The id of [SEP]."""
+        return self._id_of(str(self._tokenizer.sep_token))
+
+    @property
     def special_ids(self) -> list[int]:
         """Ids of [CLS], [SEP], [PAD] and the like."""
         return list(self._tokenizer.all_special_ids)
@@ -128,6 +138,15 @@ class PairTokenizer:
             ids.append(np.array(row, np.int32))
             types.append((np.arange(len(row)) >= len(prompt) + 2).astype(np.int32))
         return Encoded(ids, types)
+
+    def pieces(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of texts, without special tokens."""
+        return self._plain(texts)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of ids; special tokens are left out."""
+        plain = [int(i) for i in ids]
+        return str(self._tokenizer.decode(plain, skip_special_tokens=True)).strip()
 
     def save(self, path: str | pathlib.Path, *, max_length: int | None = None) -> None:
         """Writes the tokenizer as a Hugging Face directory, with its `max_length`."""

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trains the small language model that experiments.align moves.
+
+python -m experiments.pretrain_decoder --out runs/align/decoder
+
+It learns to answer the prompts of the embedded corpus with one to three of its
+sentences. Two CPU cores take some four minutes. The directory holds decoder.json,
+decoder.safetensors, a tokenizer and metrics.jsonl.
+"""
+
+import dataclasses
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import safetensors.numpy
+import tyro
+from flax import traverse_util
+
+from experiments import rundir
+from experiments.exits import exit_code
+from experiments.progress import Progress
+from experiments.toy_lm import decoder as toy
+from experiments.toy_lm import sampling, texts
+from fulcra_jax import objectives
+from fulcra_jax.data.tokenizer import PairTokenizer
+from fulcra_jax.training.optimizer import Optimizer, make_optimizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """What to train, and where to put it."""
+
+    out: str = "runs/align/decoder"
+    """A new directory."""
+    dialogues: int = 20_000
+    """Of the training split of the embedded corpus."""
+    steps: int = 1500
+    batch_size: int = 64
+    seed: int = 0
+    vocab_size: int = 2048
+    lengths: texts.Lengths = texts.Lengths()
+    decoder: toy.DecoderConfig = toy.DecoderConfig()
+    optimizer: Optimizer = Optimizer(
+        peak_lr=3e-3, b2=0.98, weight_decay=0.01, clip_norm=1.0
+    )
+
+    def __post_init__(self) -> None:
+        for field, least in (("dialogues", 200), ("steps", 60), ("batch_size", 1)):
+            if getattr(self, field) < least:
+                raise ValueError(
+                    f"pretrain_decoder: {field} is {getattr(self, field)}; expected at "
+                    f"least {least}."
+                )
+
+
+def pretrain(arguments: Arguments) -> pathlib.Path:
+    """Trains and writes the decoder; returns its directory."""
+    out = pathlib.Path(arguments.out)
+    rundir.check_free(out)
+    began = time.monotonic()
+    pairs = texts.dialogues(arguments.seed, arguments.dialogues, "train")
+    held = texts.dialogues(arguments.seed + 1, 256, "train")
+    tokenizer = PairTokenizer.train(
+        [text for pair in pairs for text in pair], arguments.vocab_size
+    )
+    config = dataclasses.replace(arguments.decoder, vocab_size=tokenizer.vocab_size)
+    codec = texts.Codec(tokenizer, arguments.lengths)
+    data, check = (_encoded(codec, part) for part in (pairs, held))
+    params = toy.init(config, arguments.seed)
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    words = int(data["where"].sum())
+    print(
+        f"decoder: {size:,} parameters; {len(pairs):,} dialogues, {words:,} "
+        f"response tokens; read in {time.monotonic() - began:.0f} s"
+    )
+    transformation = make_optimizer(arguments.optimizer, arguments.steps)
+    state = transformation.init(params)
+    banned = jnp.asarray(codec.banned)
+
+    def loss(params: Any, batch: dict[str, jax.Array]) -> jax.Array:
+        logits = sampling.response_logits(config, params, **batch, banned=banned)
+        found = sampling.log_probs(logits, batch["tokens"], batch["where"])
+        return -objectives.masked_mean(found, batch["where"])
+
+    @jax.jit
+    def step(params: Any, state: Any, batch: dict[str, jax.Array]) -> Any:
+        value, gradient = jax.value_and_grad(loss)(params, batch)
+        updates, state = transformation.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state, value
+
+    measure = jax.jit(loss)
+    rng = np.random.default_rng(arguments.seed)
+    lines = []
+    with Progress(0, arguments.steps) as progress:
+        for number in range(1, arguments.steps + 1):
+            rows = rng.integers(0, len(pairs), arguments.batch_size)
+            batch = {name: x[rows] for name, x in data.items()}
+            params, state, value = step(params, state, batch)
+            progress.count(len(rows), int(batch["where"].sum()))
+            progress.show(number, float(value))
+            if number % 50 == 0 or number == arguments.steps:
+                held_out = float(measure(params, check))
+                lines.append(
+                    {"step": number, "loss": float(value), "unseen_loss": held_out}
+                )
+    out.mkdir(parents=True, exist_ok=True)
+    save(out, config, params, codec, arguments)
+    (out / "metrics.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8"
+    )
+    print(f"loss on unseen responses {lines[-1]['unseen_loss']:.3f} nats per token")
+    for text in speak(config, params, codec, [p for p, _ in held[:3]]):
+        print(f"says: {text}")
+    print(f"written to {out} in {time.monotonic() - began:.0f} s")
+    return out
+
+
+def speak(
+    config: toy.DecoderConfig, params: Any, codec: texts.Codec, prompts: Sequence[str]
+) -> list[str]:
+    """One answer to each prompt."""
+    ids, where = codec.encode_prompts(prompts)
+    drawn = sampling.draw(
+        config,
+        params,
+        jax.random.key(0),
+        jnp.asarray(ids),
+        jnp.asarray(where),
+        jnp.asarray(codec.banned),
+        length=codec.lengths.response,
+        end_id=codec.end_id,
+        pad_id=codec.pad_id,
+    )
+    return codec.decode(np.asarray(drawn.tokens), np.asarray(drawn.where))
+
+
+def save(
+    out: pathlib.Path,
+    config: toy.DecoderConfig,
+    params: Any,
+    codec: texts.Codec,
+    arguments: Arguments,
+) -> None:
+    """Writes the decoder, its tokenizer and how it was made."""
+    flat = traverse_util.flatten_dict(params, sep=".")
+    arrays = {name: np.asarray(x) for name, x in flat.items()}
+    safetensors.numpy.save_file(arrays, out / "decoder.safetensors")
+    codec.tokenizer.save(out)
+    rundir.write_json(
+        out / "decoder.json",
+        {
+            "decoder": dataclasses.asdict(config),
+            "lengths": dataclasses.asdict(arguments.lengths),
+            "made_by": dataclasses.asdict(arguments),
+        },
+    )
+
+
+def load(path: pathlib.Path) -> tuple[toy.DecoderConfig, Any, texts.Codec]:
+    """Reads what `save` wrote.
+
+    Raises:
+      FileNotFoundError: if there is no decoder.
+    """
+    if not (path / "decoder.json").is_file():
+        raise FileNotFoundError(
+            f"{path}: holds no decoder; make one with python -m "
+            f"experiments.pretrain_decoder --out {path}."
+        )
+    entries = json.loads((path / "decoder.json").read_text(encoding="utf-8"))
+    flat = safetensors.numpy.load_file(path / "decoder.safetensors")
+    params = traverse_util.unflatten_dict(flat, sep=".")
+    lengths = texts.Lengths(**entries["lengths"])
+    config = toy.DecoderConfig(**entries["decoder"])
+    return config, jax.tree.map(jnp.asarray, params), texts.Codec.load(path, lengths)
+
+
+def _encoded(
+    codec: texts.Codec, pairs: Sequence[tuple[str, str]]
+) -> dict[str, np.ndarray]:
+    prompts, responses = zip(*pairs, strict=True)
+    prompt, prompt_where = codec.encode_prompts(prompts)
+    tokens, where = codec.encode_responses(responses)
+    return {
+        "prompts": prompt,
+        "prompts_where": prompt_where,
+        "tokens": tokens,
+        "where": where,
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    arguments = tyro.cli(
+        Arguments,
+        args=argv,
+        prog="python -m experiments.pretrain_decoder",
+        description=__doc__,
+    )
+    return exit_code(lambda: pretrain(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

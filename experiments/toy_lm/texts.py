@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prompts and short responses of the embedded corpus, as arrays of tokens."""
+
+import dataclasses
+import pathlib
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from fulcra_jax.data import rows, sample
+from fulcra_jax.data.tokenizer import PairTokenizer
+
+_SENTENCE = re.compile(r"(?<=[.!?])\s+")
+
+
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+    """How long texts may be."""
+
+    prompt: int = 32
+    """Tokens of a prompt; a longer one keeps its end."""
+    response: int = 40
+    """Tokens of a response, its end included."""
+
+
+def dialogues(seed: int, n: int, split: sample.Split) -> list[tuple[str, str]]:
+    """(prompt, response) pairs of the corpus."""
+    found = []
+    for record in sample.sample_records(seed, n, split):
+        found.append(rows.split_dialogue(record["dialogue"]))
+    return found
+
+
+def prompts(seed: int, n: int, split: sample.Split) -> list[str]:
+    """The first n different prompts of a split."""
+    seen: dict[str, None] = {}
+    size = 2 * n
+    while len(seen) < n:
+        seen.update(dict.fromkeys(p for p, _ in dialogues(seed, size, split)))
+        if size > 100 * n:
+            raise ValueError(
+                f"texts.prompts: the {split} split has {len(seen)} different prompts; "
+                f"{n} were asked for."
+            )
+        size *= 2
+    return list(seen)[:n]
+
+
+class Codec:
+    """Between texts and the decoder's tokens."""
+
+    def __init__(self, tokenizer: PairTokenizer, lengths: Lengths) -> None:
+        """Wraps the tokenizer that the decoder was trained with."""
+        self.tokenizer = tokenizer
+        self.lengths = lengths
+        self.end_id, self.start_id = tokenizer.end_id, tokenizer.start_id
+        self.pad_id = tokenizer.pad_id
+        self.banned = np.zeros(tokenizer.vocab_size, bool)
+        self.banned[tokenizer.special_ids] = True
+        self.banned[self.end_id] = False
+
+    def encode_prompts(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """`[B, P]` ids, padded on the left, and `[B, P]` bool where one stands."""
+        width = self.lengths.prompt
+        ids = np.full((len(texts), width), self.pad_id, np.int32)
+        where = np.zeros((len(texts), width), bool)
+        for row, plain in enumerate(self.tokenizer.pieces(texts)):
+            plain = [self.start_id, *plain[-(width - 2) :], self.end_id]
+            ids[row, width - len(plain) :] = plain
+            where[row, width - len(plain) :] = True
+        return ids, where
+
+    def encode_responses(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """`[B, R]` ids and bool: as many whole sentences as fit, and the end."""
+        width = self.lengths.response
+        ids = np.full((len(texts), width), self.pad_id, np.int32)
+        where = np.zeros((len(texts), width), bool)
+        for row, text in enumerate(texts):
+            kept: list[int] = []
+            for sentence in self.tokenizer.pieces(_SENTENCE.split(text)):
+                if len(kept) + len(sentence) > width - 1:
+                    break
+                kept += sentence
+            ids[row, : len(kept) + 1] = [*kept, self.end_id]
+            where[row, : len(kept) + 1] = True
+        return ids, where
+
+    def decode(self, tokens: np.ndarray, where: np.ndarray) -> list[str]:
+        """The texts of `[B, R]` tokens."""
+        return [
+            self.tokenizer.text(row[present])
+            for row, present in zip(tokens, where, strict=True)
+        ]
+
+    @classmethod
+    def load(cls, path: pathlib.Path, lengths: Lengths) -> "Codec":
+        """Reads the tokenizer that stands beside a decoder."""
+        return cls(PairTokenizer.load(path), lengths)
