@@ -67,7 +67,7 @@ $(REFS)/.objectives: Makefile
 	@$(REFS)/trl011/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 trl==0.11.4 transformers==4.45.2 "numpy<2" pyarrow==18.1.0 "pandas<3" "datasets<4" "accelerate<1.2" rich
 	@$(REFS)/trl116/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 trl==1.16.0
 	@$(REFS)/verl/bin/python -m pip install --quiet --disable-pip-version-check --no-deps verl==0.9.1
-	@$(REFS)/verl/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 numpy pandas transformers==5.10.0 tensordict==0.10.0 omegaconf==2.3.1 hydra-core==1.3.8 codetiming==1.4.0 ray==2.60.0 orjson
+	@$(REFS)/verl/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 numpy==2.4.6 pandas==3.1.1 transformers==5.12.1 tensordict==0.10.0 omegaconf==2.3.1 hydra-core==1.3.8 codetiming==1.4.0 ray==2.60.0 orjson==3.13.0
 	@$(REFS)/rlax/bin/python -m pip install --quiet --disable-pip-version-check rlax==0.1.9 jax==0.10.2
 	@touch $@
 
