@@ -206,3 +206,17 @@ def test_bad_arguments():
         (name,) = bad
         with pytest.raises(ValueError, match=f"{name} is .*; expected more than 0"):
             kl.adaptive_kl_coefficient(two[0], two[0], batch_size=1, **bad)
+
+
+@pytest.mark.parametrize("away", [-0.5, -8.0, -18.0, -19.9, -25.0, 12.0])
+def test_the_gradient_of_k3_is_that_of_k1_however_far_the_reference_is(away):
+    """By parts e^-d cancels against itself: float32 gave 5e8 for d below -20."""
+    behavior, reference = jnp.float32(away - 1.0), jnp.float32(-1.0)
+    slope = jax.grad(lambda lp: kl.kl_loss(lp, behavior, reference, kind="k3"))
+    np.testing.assert_allclose(slope(behavior), away, rtol=1e-6)
+
+
+def test_a_broken_policy_does_not_look_like_no_distance():
+    broken, sound = jnp.array([jnp.nan, 0.0]), jnp.zeros(2)
+    assert jnp.isnan(kl.full_kl(broken, sound))
+    assert jnp.isnan(kl.full_kl(sound, broken))

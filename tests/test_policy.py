@@ -382,3 +382,20 @@ def test_bad_arguments_of_the_family():
         grpo.grpo_loss(two, two, two)
     with pytest.raises(ValueError, match=r"rloo_loss: advantages has shape \(2, 3\)"):
         grpo.rloo_loss(two, two, two)
+
+
+def test_a_broken_policy_does_not_look_sure_of_itself():
+    assert jnp.isnan(policy.token_entropy(jnp.array([[jnp.nan, 0.0]]))).all()
+    one = jnp.ones((1, 1))
+    assert jnp.isnan(policy.clip_fraction(one * jnp.nan, one, one))
+
+
+def test_the_coefficient_of_the_controller_can_be_traced():
+    lp, old = jnp.full((2, 3), -1.0), jnp.full((2, 3), -1.2)
+    reference, gain = jnp.full((2, 3), -2.0), jnp.ones(2)
+    loss = lambda c: grpo.grpo_loss(
+        lp, old, gain, reference_log_prob=reference, kl_coefficient=c
+    )
+    traced = jax.jit(loss)(jnp.float32(0.3))
+    np.testing.assert_allclose(traced, loss(0.3), rtol=1e-6)
+    assert float(traced) != pytest.approx(float(loss(0.0)))

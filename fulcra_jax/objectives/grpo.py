@@ -88,7 +88,7 @@ def grpo_loss(
     max_length: int | None = None,
     num_tokens: jax.Array | float | None = None,
     reference_log_prob: jax.Array | None = None,
-    kl_coefficient: float = 0.0,
+    kl_coefficient: jax.Array | float = 0.0,
     kl_corrected: bool = True,
     where: jax.Array | None = None,
 ) -> jax.Array:
@@ -119,7 +119,8 @@ def grpo_loss(
       num_tokens: of the whole batch, for dapo and cispo where this is a part of it;
         those of this batch if not given.
       reference_log_prob: `[B, T]` float, for the KL penalty.
-      kl_coefficient: of the KL penalty.
+      kl_coefficient: of the KL penalty; a number, or `[]`, for example of
+        `adaptive_kl_coefficient`.
       kl_corrected: takes `kl_loss`, whose gradient is the reverse KL also off-policy;
         False takes the plain k3, whose gradient on-policy is the forward KL. The ratio
         is that of the token also for gspo, where TRL 1.16 takes that of the sequence.
@@ -154,7 +155,9 @@ def grpo_loss(
         reference_log_prob=(reference_log_prob, "B T"),
         where=(where, "B T"),
     )
-    if kl_coefficient and reference_log_prob is None:
+    # A traced coefficient, of the adaptive controller, cannot be asked if it is 0.
+    penalized = not (isinstance(kl_coefficient, int | float) and kl_coefficient == 0)
+    if penalized and reference_log_prob is None:
         raise ValueError(
             f"{caller}: kl_coefficient is {kl_coefficient}, but reference_log_prob is "
             "not given."
@@ -191,7 +194,7 @@ def grpo_loss(
             ratio_threshold=ratio_threshold,
             where=present,
         )
-    if reference_log_prob is not None and kl_coefficient:
+    if reference_log_prob is not None and penalized:
         now = jnp.where(present, log_prob.astype(dtype), 0.0)
         if kl_corrected:
             penalty = kl.kl_loss(now, old_log_prob, reference_log_prob, where=present)

@@ -93,7 +93,8 @@ def kl_loss(
       where: `[...]` bool, False where no token stands.
 
     Returns:
-      `[...]` float; 0 where no token stands. Log-ratios are cut at -+20.
+      `[...]` float; 0 where no token stands. Log-ratios are cut at -+20. The gradient of
+      k3 is written out, rho d: differentiate it once only.
 
     Raises:
       ValueError: if shapes disagree.
@@ -116,7 +117,14 @@ def kl_loss(
     ratio = jnp.exp(jnp.clip(moved, -LIMIT, LIMIT))
     if kind == "k2":
         ratio = jax.lax.stop_gradient(ratio)
-    return jnp.where(present, ratio * _of_kind(away, kind), 0.0)
+    penalty = ratio * _of_kind(away, kind)
+    if kind == "k3":
+        # The gradient of rho k3 is rho k1. By parts e^-d cancels against itself, which
+        # float32 cannot do from d = -18 on, and which the cut undoes from -20 on.
+        pull = jax.lax.stop_gradient(ratio * away)
+        stay = jax.lax.stop_gradient((penalty, away))
+        penalty = stay[0] + pull * (away - stay[1])
+    return jnp.where(present, penalty, 0.0)
 
 
 def full_kl(
@@ -163,7 +171,7 @@ def full_kl(
         logits = jnp.where(where[..., None], logits, 0.0)
         reference = jnp.where(where[..., None], reference, 0.0)
     log_p, log_r = jax.nn.log_softmax(logits), jax.nn.log_softmax(reference)
-    possible = log_p > -jnp.inf
+    possible = ~(log_p == -jnp.inf)  # NaN is kept, so that it is seen
     away = jnp.where(possible, log_p, 0.0) - jnp.where(possible, log_r, 0.0)
     terms = jnp.where(possible, jnp.exp(log_p) * away, 0.0)
     return jnp.maximum(terms.sum(-1), 0.0)

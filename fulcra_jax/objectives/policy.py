@@ -86,7 +86,7 @@ def token_entropy(
     caller = "policy.token_entropy"
     logits, present = _logits(caller, logits, temperature, where)
     log_p = jax.nn.log_softmax(logits)
-    possible = log_p > -jnp.inf
+    possible = ~(log_p == -jnp.inf)  # NaN is kept, so that it is seen
     log_p = jnp.where(possible, log_p, 0.0)
     entropy = -jnp.where(possible, jnp.exp(log_p) * log_p, 0.0).sum(-1)
     return jnp.where(present, entropy, 0.0)
@@ -194,7 +194,8 @@ def clip_fraction(
     stopped = ((ratio > 1.0 + clip_high) & (gain > 0.0)) | (
         (ratio < 1.0 - clip_low) & (gain < 0.0)
     )
-    return masked_mean(stopped.astype(ratio.dtype), present)
+    share = jnp.where(jnp.isnan(ratio * gain), jnp.nan, stopped.astype(ratio.dtype))
+    return masked_mean(share, present)
 
 
 def approximate_kl(
