@@ -93,8 +93,8 @@ def kl_loss(
       where: `[...]` bool, False where no token stands.
 
     Returns:
-      `[...]` float; 0 where no token stands. Log-ratios are cut at -+20. The gradient of
-      k3 is written out, rho d: differentiate it once only.
+      `[...]` float; 0 where no token stands. Log-ratios are cut at -+20. The gradient
+      of k3 is written out, rho d: differentiate it once only.
 
     Raises:
       ValueError: if shapes disagree.
