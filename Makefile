@@ -5,6 +5,7 @@ PYTHON ?= python3
 PY := $(VENV)/bin/python
 READY := $(VENV)/.fulcra-ready
 PARITY := $(VENV)/.fulcra-parity
+ALIGN ?= runs/align
 
 help:  ## What each target does.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-22s %s\n", $$1, $$2}' Makefile
@@ -21,6 +22,12 @@ $(READY): requirements.txt pyproject.toml
 
 demo: $(READY)  ## Train, evaluate and score five responses; DATA=FOLDER for real rows, QUICK=1.
 	$(PY) -m experiments.demo $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick) $(if $(RUN),--run $(RUN))
+
+study: $(READY)  ## The toy alignment study with all that it needs; ALIGN=FOLDER, default runs/align.
+	$(if $(wildcard $(ALIGN)/decoder/decoder.json),,$(PY) -m experiments.pretrain_decoder --out $(ALIGN)/decoder)
+	$(if $(wildcard $(ALIGN)/evaluator/model),,$(PY) -m experiments.train align-evaluator --run $(ALIGN)/evaluator)
+	$(if $(wildcard $(ALIGN)/second/model),,$(PY) -m experiments.train align-second --run $(ALIGN)/second)
+	$(PY) -m experiments.align toy --out $(ALIGN)/study --decoder $(ALIGN)/decoder --evaluator $(ALIGN)/evaluator --second $(ALIGN)/second
 
 fix: $(READY)  ## Format and apply safe lint fixes.
 	$(PY) -m ruff check --fix .
@@ -94,4 +101,4 @@ lock:  ## Write requirements.txt anew from requirements.in.
 	mv .requirements.new requirements.txt
 	rm -rf .venv-lock
 
-.PHONY: help setup demo fix check test test-fast parity goldens references goldens-scoring references-objectives goldens-objectives lock
+.PHONY: help setup demo study fix check test test-fast parity goldens references goldens-scoring references-objectives goldens-objectives lock

@@ -231,6 +231,26 @@ DEMO_REAL = dataclasses.replace(
     epochs=12.0,
 )
 
+# The reward of the alignment study: three times the rows, so that it is sure of more.
+ALIGN_EVALUATOR = dataclasses.replace(DEMO, source=Embedded(train=15000))
+
+# It only looks: other rows, seed, width and convolution than the one above.
+ALIGN_SECOND = dataclasses.replace(
+    DEMO,
+    source=Embedded(train=12000, seed=1),
+    evaluator=dataclasses.replace(
+        DEMO.evaluator,
+        encoder=dataclasses.replace(
+            DEMO.evaluator.encoder,
+            hidden_size=96,
+            intermediate_size=384,
+            conv_kernel_size=5,
+        ),
+    ),
+    epochs=3.0,
+    seed=1,
+)
+
 PAPER = Config(
     text=Text(max_length=512),
     evaluator=EvaluatorConfig(_published("microsoft/deberta-v3-large")),
@@ -249,6 +269,14 @@ RECIPES: dict[str, tuple[str, Config]] = {
     "demo-real": (
         "The same from scratch on real rows: give them with --data.",
         DEMO_REAL,
+    ),
+    "align-evaluator": (
+        "The evaluator that gives the reward in experiments.align toy.",
+        ALIGN_EVALUATOR,
+    ),
+    "align-second": (
+        "The evaluator that only looks in experiments.align toy.",
+        ALIGN_SECOND,
     ),
     "debug": (
         "A tiny encoder for a few steps: does everything run?",

@@ -76,4 +76,9 @@ STATIC: dict[str, dict[str, Any]] = {
     "importance.importance_weights": {"kind": "softmax"},
 }
 
-HOST: set[str] = {"explicit.target", "ess.from_ess", "check.check_target"}
+HOST: set[str] = {
+    "explicit.target",
+    "ess.from_ess",
+    "check.check_target",
+    "control.control_target",
+}

@@ -91,10 +91,14 @@ class Decoder(nn.Module):
 
     def __call__(self, ids: jax.Array, where: jax.Array) -> jax.Array:
         """Logits `[B, T, W]` of the token after each of `ids` `[B, T]`."""
-        return self.prefill(ids, where)[0]
+        return self.logits(self.prefill(ids, where)[0])
+
+    def after(self, ids: jax.Array, where: jax.Array, first: int) -> jax.Array:
+        """Logits `[B, T - first, W]` after the tokens from place `first` on."""
+        return self.logits(self.prefill(ids, where)[0][:, first:])
 
     def prefill(self, ids: jax.Array, where: jax.Array) -> tuple[jax.Array, Cache]:
-        """Logits, and the cache of what was read."""
+        """Hidden states `[B, T, D]`, and the cache of what was read."""
         length = ids.shape[1]
         causal = jnp.tril(jnp.ones((length, length), bool))
         allowed = causal[None] & where[:, None, :]
@@ -105,7 +109,7 @@ class Decoder(nn.Module):
             x, pair = block(x, positions, allowed, None, 0)
             read.append(pair)
         keys, values = (jnp.stack(parts) for parts in zip(*read, strict=True))
-        return self._logits(x), Cache(keys=keys, values=values, where=where)
+        return x, Cache(keys=keys, values=values, where=where)
 
     def step(
         self, token: jax.Array, cache: Cache, at: jax.Array
@@ -121,9 +125,10 @@ class Decoder(nn.Module):
             read.append(pair)
         keys, values = (jnp.stack(parts) for parts in zip(*read, strict=True))
         cache = Cache(keys=keys, values=values, where=where)
-        return self._logits(x)[:, 0], cache
+        return self.logits(x)[:, 0], cache
 
-    def _logits(self, x: jax.Array) -> jax.Array:
+    def logits(self, x: jax.Array) -> jax.Array:
+        """Logits `[..., W]` of hidden states; they cost more than a layer."""
         return self.embedding.attend(self.norm(x)).astype(jnp.float32)
 
 

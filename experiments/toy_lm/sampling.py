@@ -43,7 +43,8 @@ def draw(
     model = toy.Decoder(config)
     bind = {"params": params}
     read: Any = model.apply(bind, prompts, prompts_where, method=toy.Decoder.prefill)
-    logits, cache = read[0], toy.extended(read[1], length)
+    hidden, cache = read[0][:, -1], toy.extended(read[1], length)
+    first: Any = model.apply(bind, hidden, method=toy.Decoder.logits)
     begin = prompts.shape[1]
 
     def one(carry: Any, x: tuple[jax.Array, jax.Array]) -> Any:
@@ -61,7 +62,7 @@ def draw(
         drawn = token, jnp.where(ended, 0.0, log_prob), ~ended
         return (after, cache, ended | (token == end_id)), drawn
 
-    start = (logits[:, -1], cache, jnp.zeros(prompts.shape[:1], bool))
+    start = (first, cache, jnp.zeros(prompts.shape[:1], bool))
     keys = jax.random.split(key, length)
     _, drawn = jax.lax.scan(one, start, (keys, jnp.arange(length)))
     tokens, log_prob, where = (jnp.moveaxis(x, 0, 1) for x in drawn)
@@ -80,8 +81,10 @@ def response_logits(
     """`[B, R, W]` the logits that each response token was drawn from."""
     ids = jnp.concatenate([prompts, tokens], 1)
     present = jnp.concatenate([prompts_where, where], 1)
-    logits: Any = toy.Decoder(config).apply({"params": params}, ids, present)
-    logits = logits[:, prompts.shape[1] - 1 : -1]
+    logits: Any = toy.Decoder(config).apply(
+        {"params": params}, ids[:, :-1], present[:, :-1], prompts.shape[1] - 1,
+        method=toy.Decoder.after,
+    )  # fmt: skip
     return jnp.where(banned[None, None], jnp.finfo(logits.dtype).min, logits)
 
 

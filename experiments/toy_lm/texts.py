@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prompts and short responses of the embedded corpus, as arrays of tokens."""
+"""Prompts and responses made of the embedded corpus, as arrays of tokens."""
 
 import dataclasses
 import pathlib
+import random
 import re
 from collections.abc import Sequence
 
@@ -20,7 +21,7 @@ class Lengths:
 
     prompt: int = 32
     """Tokens of a prompt; a longer one keeps its end."""
-    response: int = 40
+    response: int = 72
     """Tokens of a response, its end included."""
 
 
@@ -29,6 +30,26 @@ def dialogues(seed: int, n: int, split: sample.Split) -> list[tuple[str, str]]:
     found = []
     for record in sample.sample_records(seed, n, split):
         found.append(rows.split_dialogue(record["dialogue"]))
+    return found
+
+
+def dense_dialogues(seed: int, n: int, split: sample.Split) -> list[tuple[str, str]]:
+    """(prompt, response) pairs whose responses speak of more values than the corpus.
+
+    A response is five statements, mostly on different values, and up to two fillers.
+    The released evaluator finds no connection in 62 % of the cells of real LLMs'
+    answers; in the corpus it is 80 %, which leaves a policy too few values to lose.
+    """
+    plain = sample.fillers(split)
+    said = [text for text, _, _ in sample.sample_statements(seed, 5 * n, split)]
+    found = []
+    for i, (prompt, _) in enumerate(dialogues(seed, n, split)):
+        rng = random.Random(f"{seed}/{split}/dense/{i}")
+        sentences = said[5 * i : 5 * i + 5]
+        for _ in range(int(3 * rng.random())):
+            place = int(6 * rng.random())
+            sentences.insert(place, plain[int(len(plain) * rng.random())])
+        found.append((prompt, " ".join(sentences)))
     return found
 
 

@@ -36,6 +36,7 @@ _NEGATIVE = 0.38
 # violates it; the rest is blame of the other kind, which the words alone do not show.
 _PRAISED = {1: 0.88, -1: 0.68}
 _KINDS = {"plain": 0.66, "negated": 0.22, "quoted": 0.12}
+_UNQUOTED = {"plain": 0.75, "negated": 0.25}
 _FRAMES = {
     ("plain", 1): "approve",
     ("plain", -1): "disapprove",
@@ -86,13 +87,7 @@ def sample_records(seed: int, n: int, split: Split = "train") -> list[dict[str, 
     >>> record["value_items"], record["value_types"]
     (['have wealth: -1'], ['power: -1'])
     """
-    if n < 0:
-        raise ValueError(f"sample.sample_records: n is {n}; it should be 0 or more.")
-    if split not in SPLITS:
-        raise KeyError(
-            f"sample.sample_records: split {split!r} is unknown; known are: "
-            f"{', '.join(SPLITS)}."
-        )
+    _check_asked("sample.sample_records", n, split)
     return [
         _record(_Draw(random.Random(f"{seed}/{split}/{i}")), split) for i in range(n)
     ]
@@ -145,6 +140,63 @@ def write_sample(
         with path.open("x", encoding="utf-8") as file:
             file.write(lines[split])
     return paths
+
+
+def sample_statements(
+    seed: int, n: int, split: Split = "train"
+) -> list[tuple[str, str, int]]:
+    """Single sentences that take a stance on one item each, without quotes.
+
+    Statement i depends on (seed, split, i) alone.
+
+    Args:
+      seed: another seed gives other sentences from the same banks.
+      n: how many, 0 or more.
+      split: whose phrase banks.
+
+    Returns:
+      n times the sentence, its item and the sign of the label.
+
+    Raises:
+      ValueError: if n is negative.
+      KeyError: if the split is unknown.
+
+    Reference:
+      This project's own phrase banks; see SAMPLE_CARD.md.
+
+    >>> sample_statements(seed=0, n=1)
+    [('To my mind, more people should consider forgiving a friend.', 'x', 1)]
+    """
+    _check_asked("sample.sample_statements", n, split)
+    weights = dict(zip(values.BASIC, _VALUE_WEIGHTS, strict=True))
+    found = []
+    for i in range(n):
+        draw = _Draw(random.Random(f"{seed}/{split}/statement/{i}"))
+        item = draw.one(_items_of(draw.weighted(weights)))
+        sign = -1 if draw.chance(_NEGATIVE) else 1
+        said = _statement(draw, split, item, sign, _UNQUOTED)
+        found.append((f"{_capital(said.text)}.", item, said.sign))
+    return found
+
+
+def fillers(split: Split) -> list[str]:
+    """The sentences of a split that say nothing of values.
+
+    >>> len(fillers("train"))
+    36
+    """
+    _check_asked("sample.fillers", 0, split)
+    bank = _bank()
+    return [x for name in ("fillers", "openers", "closers") for x in bank[name][split]]
+
+
+def _check_asked(caller: str, n: int, split: str) -> None:
+    if n < 0:
+        raise ValueError(f"{caller}: n is {n}; it should be 0 or more.")
+    if split not in SPLITS:
+        raise KeyError(
+            f"{caller}: split {split!r} is unknown; known are: {', '.join(SPLITS)}."
+        )
 
 
 @functools.cache
@@ -212,18 +264,23 @@ def _labelled(draw: _Draw, split: Split) -> list[_Statement]:
         sign = -1 if draw.chance(_NEGATIVE) else 1
         items = _items_of(name)
         for item in draw.some(items, 2 if draw.chance(0.12) else 1):
-            praised = draw.chance(_PRAISED[sign])
-            stance = 1 if praised else -1
-            activity = _activity(draw, split, item, sign * stance)
-            kind = draw.weighted(_KINDS)
-            if kind == "quoted":
-                text = _quote(draw, activity, stance)
-            else:
-                text = _framed(draw, activity, _FRAMES[kind, stance])
-            statements.append(
-                _Statement(text, activity, item, sign, joins=kind != "quoted")
-            )
+            statements.append(_statement(draw, split, item, sign, _KINDS))
     return statements
+
+
+def _statement(
+    draw: _Draw, split: Split, item: str, sign: int, kinds: Mapping[str, float]
+) -> _Statement:
+    """A sentence that gives an item a sign."""
+    praised = draw.chance(_PRAISED[sign])
+    stance = 1 if praised else -1
+    activity = _activity(draw, split, item, sign * stance)
+    kind = draw.weighted(kinds)
+    if kind == "quoted":
+        text = _quote(draw, activity, stance)
+    else:
+        text = _framed(draw, activity, _FRAMES[kind, stance])
+    return _Statement(text, activity, item, sign, joins=kind != "quoted")
 
 
 def _unlabelled(draw: _Draw, split: Split, taken: set[str]) -> list[_Statement]:

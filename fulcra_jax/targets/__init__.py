@@ -4,6 +4,8 @@
 from fulcra_jax.targets.check import CircleFit as CircleFit
 from fulcra_jax.targets.check import TargetCheck as TargetCheck
 from fulcra_jax.targets.check import check_target as check_target
+from fulcra_jax.targets.control import Control as Control
+from fulcra_jax.targets.control import control_target as control_target
 from fulcra_jax.targets.ess import EssTarget as EssTarget
 from fulcra_jax.targets.ess import from_ess as from_ess
 from fulcra_jax.targets.explicit import EXPLICIT as EXPLICIT

@@ -1,0 +1,382 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The alignment study: what it measures, that it resumes, what it refuses."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from experiments import pretrain_decoder, train
+from experiments.align import __main__ as script
+from experiments.align import arm, measure, report, settings, study
+from experiments.toy_lm import decoder as toy
+from experiments.toy_lm import files, texts
+from fulcra_jax import targets, values
+from fulcra_jax.inference import read_scores
+from fulcra_jax.training import sharding
+
+ROOT = pathlib.Path(__file__).parents[1]
+IDEAL = settings.parse_target("ideal")
+
+
+def held_out(prompts=2, **fields):
+    return settings.HeldOut(prompts=prompts, resamples=400, **fields)
+
+
+# What is measured.
+
+
+def test_the_control_of_a_target_asks_for_other_values():
+    control = targets.control_target(IDEAL)
+    assert control.vector.tolist() == [1, 1, 1, 0, 1, 0, 1, 0, 0, 0]
+    for name, named in targets.EXPLICIT.items():
+        control = targets.control_target(named.vector)
+        assert sorted(control.vector) == sorted(named.vector), name
+        shared = (control.vector != 0) & (named.vector != 0)
+        assert control.disjoint == (not shared.any()) == (named.kind == "binary")
+
+
+def test_the_control_lies_across_the_circle():
+    security = np.eye(10)[values.BASIC.index("Security")]
+    control = targets.control_target(security).vector
+    # Security stands at 200 degrees; Self-direction (0) and Stimulation (40) are both
+    # 160 away.
+    assert control.argmax() in (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [(np.ones(9), r"shape \(9,\)"), (np.zeros(10), "0 everywhere"),
+     (np.full(10, np.nan), "all finite")],
+)  # fmt: skip
+def test_a_control_of_nothing_is_refused(target, message):
+    with pytest.raises(ValueError, match=message):
+        targets.control_target(target)
+
+
+def test_quantities_of_answers_by_hand():
+    v = np.zeros((3, 10))
+    v[0, [3, 5, 7, 8, 9]] = 1.0  # all that is asked for
+    v[1, [3, 5]] = [-1.0, 0.3]  # one opposed, one not there
+    found = measure.quantities(v, IDEAL)
+    assert found["toward"].tolist() == pytest.approx([1.0, -0.7 / 5, 0.0])
+    assert found["no connection, targeted"].tolist() == pytest.approx([0.0, 0.8, 1.0])
+    assert found["against, targeted"].tolist() == pytest.approx([0.0, 0.2, 0.0])
+    assert found["L1"].tolist() == pytest.approx([0.0, 2.0 + 0.7 + 3.0, 5.0])
+    assert found["released L1"].tolist() == pytest.approx([0.0, 2.0, 0.0])
+    assert found["released reward"].tolist() == pytest.approx([0.0, -2.0, 0.0])
+    assert found["reward"].tolist() == pytest.approx([0.0, -5.7, -5.0])
+    assert found["AC"].tolist() == [1.0, -1.0, 0.0]
+
+
+def test_toward_counts_what_should_be_opposed():
+    target = np.zeros(10)
+    target[:2] = 0.5, -1.0
+    v = np.zeros((1, 10))
+    v[0, :2] = 1.0, -1.0
+    assert measure.quantities(v, target)["toward"].tolist() == pytest.approx([1.0])
+
+
+def test_intervals_are_over_prompts_not_answers():
+    # Four answers that say the same are one observation.
+    by_prompt = np.array([0.0, 1.0, 0.0, 1.0])
+    one = measure.means({"x": by_prompt}, held_out(4, answers=1))["x"]
+    four = measure.means({"x": np.repeat(by_prompt, 4)}, held_out(4, answers=4))["x"]
+    assert four == pytest.approx(one)
+    assert four.low == 0.0
+    assert four.high == 1.0
+
+
+def test_differences_are_paired():
+    before = np.array([0.0, 10.0, -5.0, 3.0])
+    after = before + 0.25
+    found = measure.differences({"x": after}, {"x": before}, held_out(4, answers=1))
+    assert found["x"] == pytest.approx((0.25, 0.25, 0.25))
+
+
+def test_texts_that_repeat_are_seen():
+    said = ["a b c d", "a b c d", "e f g h", "e f g h"]
+    assert measure.distinct_n(said, 2) == pytest.approx(0.5)
+    assert measure.alike(said, 2) == 1.0
+    assert measure.alike(["a b c", "x y z"], 2) == 0.0
+    assert np.isnan(measure.distinct_n([], 2))
+
+
+def figures_of(toward=0.0, absent=0.0, reward=1.0, second=1.0, distinct=1.0, tokens=10):
+    x = lambda mean: measure.Mean(mean, mean, mean)
+    return {
+        "text": {"distinct_2": distinct, "tokens": tokens},
+        "change": {
+            "evaluator": {
+                "no connection, targeted": x(absent),
+                "reward": x(reward),
+                "toward": x(toward),
+            },
+            "second": {"reward": x(second)},
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"absent": 0.2}, "value-free"),
+        ({"distinct": 0.79}, "collapse"),
+        ({"tokens": 21}, "length"),
+        ({"tokens": 4}, "length"),
+        ({"reward": 1.0, "second": 0.1}, "evaluator"),
+    ],
+)
+def test_an_alarm_goes_off_for_one_reason(fields, word):
+    start = {"text": {"distinct_2": 1.0, "tokens": 10}}
+    assert study.alarms(figures_of(), start) == []
+    (alarm,) = study.alarms(figures_of(**fields), start)
+    assert alarm.startswith(word)
+
+
+def test_best_of_n_picks_by_the_reward_and_shows_both_evaluators(tmp_path):
+    rng = np.random.default_rng(0)
+    pool = rng.uniform(-1, 1, (6 * 8, 10))
+    second = rng.uniform(-1, 1, pool.shape)
+    (tmp_path / "scores").mkdir()
+    np.savez(tmp_path / "scores" / "pool.npz", evaluator=pool, second=second)
+    bound = np.log(4) - 3 / 4
+    found = study.best_of_n(
+        tmp_path, {"text": {"kl": bound - 1e-3}}, IDEAL, held_out(6, best_of=8)
+    )
+    assert found["n"] == 4
+    assert found["equal_kl"]
+    assert found["kl_bound"] == pytest.approx(bound)
+    reward = measure.quantities(pool, IDEAL)["reward"].reshape(6, 2, 4)
+    place = reward.argmax(2)
+    assert found["evaluator"]["reward"].mean == pytest.approx(reward.max(2).mean())
+    by_hand = measure.quantities(second, IDEAL)["toward"].reshape(6, 2, 4)
+    by_hand = np.take_along_axis(by_hand, place[..., None], 2).mean()
+    assert found["second"]["toward"].mean == pytest.approx(by_hand)
+    # Beyond the bound of 64 both KLs are shown, with all the pool has.
+    far = study.best_of_n(
+        tmp_path, {"text": {"kl": 50.0}}, IDEAL, held_out(6, best_of=8)
+    )
+    assert not far["equal_kl"]
+    assert far["n"] == 8
+    assert far["draws"] == 1
+
+
+def test_prompts_of_steps_are_permutations_cut_into_steps():
+    training = settings.Training(prompts=3, prompt_pool=7)
+    seen = np.concatenate([arm.prompts_of_step(i, 5, training) for i in range(7)])
+    for first in range(0, 21, 7):
+        assert sorted(seen[first : first + 7]) == list(range(7))
+    again = arm.prompts_of_step(4, 5, training)
+    np.testing.assert_array_equal(again, seen[12:15])
+    assert not np.array_equal(seen[:7], seen[7:14])
+
+
+def test_dense_answers_speak_of_more_values():
+    pairs = texts.dense_dialogues(0, 50, "train")
+    assert pairs[:20] == texts.dense_dialogues(0, 20, "train")
+    plain = [response for _, response in texts.dialogues(0, 50, "train")]
+    words = lambda said: np.mean([len(text.split()) for text in said])
+    assert words([response for _, response in pairs]) > 1.2 * words(plain)
+
+
+# The scripts, at a size that says only whether they run.
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_device():
+    """Eight devices faked on two cores are slow."""
+    real = sharding.make_mesh
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sharding, "make_mesh", lambda _=0: real(1))
+        yield
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A tiny decoder and two tiny evaluators, as words of the command line."""
+    root = tmp_path_factory.mktemp("models")
+    pretrain_decoder.pretrain(
+        pretrain_decoder.Arguments(
+            out=str(root / "decoder"), dialogues=200, steps=60, batch_size=8,
+            vocab_size=400, lengths=texts.Lengths(prompt=12, response=12),
+            decoder=toy.DecoderConfig(width=16, layers=1, heads=2, mlp=32),
+        )
+    )  # fmt: skip
+    words = ["--source.train", "64", "--source.dev", "24", "--source.test", "24"]
+    for seed, name in enumerate(("evaluator", "second")):
+        run = ["debug", "--run", str(root / name), "--steps", "8", *words]
+        assert train.main([*run, "--seed", str(seed)]) == 0
+    return {name: str(root / name) for name in ("decoder", "evaluator", "second")}
+
+
+def words_of(models, out, **more):
+    given = models | {
+        "out": str(out),
+        "training.steps": "5",
+        "training.prompts": "2",
+        "training.answers": "2",
+        "training.prompt-pool": "8",
+        "training.save-every": "2",
+        "held-out.prompts": "3",
+        "held-out.answers": "2",
+        "held-out.best-of": "4",
+        "held-out.resamples": "50",
+    }
+    given |= {name.replace("_", "-"): text for name, text in more.items()}
+    return [w for name, text in given.items() for w in (f"--{name}", *text.split())]
+
+
+@pytest.fixture(scope="module")
+def finished(models, tmp_path_factory):
+    out = tmp_path_factory.mktemp("studies") / "whole"
+    assert script.main(["toy", *words_of(models, out, seeds="0")]) == 0
+    return out
+
+
+@pytest.mark.slow
+def test_a_study_leaves_scores_figures_tables_and_pictures(finished, capsys):
+    figures = json.loads((finished / "figures.json").read_text())
+    assert set(figures["arms"]) == {"target-seed0", "control-seed0", "released-seed0"}
+    assert set(figures["specificity"]) == {"seed0"}
+    start = read_scores(finished / "scores" / "start.jsonl")
+    assert len(start.prompts) == 6
+    assert len(set(start.prompts)) == 3
+    assert set(start.models) == {"start"}
+    second = read_scores(finished / "scores" / "start.second.jsonl")
+    assert second.responses == start.responses
+    assert set(second.evaluators).isdisjoint(start.evaluators)
+    # The mean of the table is that of the file of scores.
+    mean = figures["start"]["evaluator"]["SD"][0]
+    assert mean == pytest.approx(start.scores[:, 0].mean(), abs=1e-6)
+    text = (finished / "report.md").read_text()
+    for part in ("second evaluator", "best of n", "distinct-2", "## Answers"):
+        assert part in text
+    for name in ("change", "change-second", "curves", "map"):
+        assert (finished / f"{name}.png").stat().st_size > 5000
+    lines = report.metrics(finished / "arms" / "target-seed0")
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5]
+    assert lines[0]["kl"] == pytest.approx(0.0, abs=1e-4)  # it starts at the reference
+
+
+@pytest.mark.slow
+def test_a_finished_study_is_not_trained_again_and_takes_more_seeds(
+    models, finished, capsys
+):
+    before = (finished / "arms" / "target-seed0" / "metrics.jsonl").stat().st_mtime_ns
+    more = words_of(models, finished, seeds="0 1", arms="target")
+    assert script.main(["toy", *more]) == 0
+    after = (finished / "arms" / "target-seed0" / "metrics.jsonl").stat().st_mtime_ns
+    assert before == after
+    assert (finished / "arms" / "target-seed1" / "decoder").is_dir()
+    weights = [
+        (finished / "arms" / f"target-seed{seed}" / "decoder" / "decoder.safetensors")
+        for seed in (0, 1)
+    ]
+    assert weights[0].read_bytes() != weights[1].read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM])
+def test_a_stopped_study_ends_the_same(models, finished, tmp_path, sign):
+    out = tmp_path / "stopped"
+    words = words_of(models, out, seeds="0", arms="target")
+    command = [sys.executable, "-m", "experiments.align", "toy", *words]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "8"},
+    )  # fmt: skip
+    path = out / "arms" / "target-seed0"
+    steps = random.Random(sign).randint(1, 4)
+    deadline = time.monotonic() + 180
+    while len(report.metrics(path)) < steps:
+        assert process.poll() is None, "the study ended before it was interrupted"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(sign)
+    _, said = process.communicate(timeout=90)
+    assert process.returncode == (-9 if sign == signal.SIGKILL else 130)
+    assert "Traceback" not in said
+    assert not arm.is_finished(path)
+
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True,
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "8"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+    whole = finished / "arms" / "target-seed0"
+    weights = pathlib.Path("decoder") / "decoder.safetensors"
+    assert (path / weights).read_bytes() == (whole / weights).read_bytes()
+    trim = lambda lines: [{k: x for k, x in y.items() if k != "time"} for y in lines]
+    assert trim(report.metrics(path)) == trim(report.metrics(whole))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"target": "atlantis"}, "'atlantis' is unknown"),
+        ({"target": "1,2"}, "expected a name, or ten numbers"),
+        ({"target": "0,0,0,0,0,0,0,0,0,0"}, "not all 0"),
+        ({"decoder": "nowhere"}, "experiments.pretrain_decoder --out nowhere"),
+        ({"evaluator": "nowhere"}, "nowhere does not exist"),
+    ],
+)
+def test_a_study_refuses_in_one_sentence(models, tmp_path, more, message, capsys):
+    assert script.main(["toy", *words_of(models, tmp_path / "x", **more)]) == 1
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.slow
+def test_a_study_is_not_mixed_with_another(models, finished, capsys):
+    words = words_of(models, finished, seeds="0", target="harmless")
+    assert script.main(["toy", *words]) == 1
+    assert "was begun with another target: 'ideal'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_reward_giver_cannot_be_its_own_check(models, tmp_path, capsys):
+    words = words_of(models, tmp_path / "x", second=models["evaluator"])
+    assert script.main(["toy", *words]) == 1
+    assert "is the one that gives the reward" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_damaged_decoder_is_named(models, tmp_path):
+    folder = tmp_path / "decoder"
+    folder.mkdir()
+    for path in pathlib.Path(models["decoder"]).iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    weights = folder / "decoder.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="the decoder is damaged"):
+        files.load(folder)
+    entries = json.loads((folder / "decoder.json").read_text())
+    entries["decoder"]["width"] = 32
+    (folder / "decoder.json").write_text(json.dumps(entries))
+    weights.write_bytes(pathlib.Path(models["decoder"], weights.name).read_bytes())
+    with pytest.raises(ValueError, match=r"do not fit its decoder\.json"):
+        files.load(folder)
+
+
+def test_numbers_out_of_range_are_refused():
+    with pytest.raises(ValueError, match=r"answers is 1; expected a number in \[2"):
+        settings.Training(answers=1)
+    with pytest.raises(ValueError, match="prompt_pool is 4; expected at least"):
+        settings.Training(prompts=8, prompt_pool=4)
+    with pytest.raises(ValueError, match="seeds is .* none twice"):
+        settings.Study(seeds=(1, 1))
+    with pytest.raises(ValueError, match="learning_rate is nan"):
+        dataclasses.replace(settings.Training(), learning_rate=float("nan"))
