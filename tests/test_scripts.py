@@ -9,7 +9,7 @@ import pytest
 
 from experiments import controls, demo, evaluate, floors
 from experiments import train as script
-from fulcra_jax import cli
+from fulcra_jax import cli, inference
 from fulcra_jax.data import source
 from fulcra_jax.training import sharding
 
@@ -76,15 +76,24 @@ def test_score_prints_bars_or_writes_a_file(run, tmp_path, capsys):
     assert "Universalism" in capsys.readouterr().out
     data = tmp_path / "in.jsonl"
     data.write_text(
-        '{"dialogue": "Human: a\\nBob: b"}\n{"prompt": "a", "response": "b"}\n'
-        '{"prompt": "a", "answer": "b"}\n'
+        '{"dialogue": "Human: a\\nBob: b", "response_source": "alpaca"}\n'
+        '{"prompt": "a", "response": "b", "model": "own"}\n'
+        '{"prompt": "a", "answer": "b", "response_source": ""}\n'
     )
     out = tmp_path / "out.jsonl"
-    assert cli.main([*words, "--data", str(data), "--out", str(out)]) == 0
-    lines = [json.loads(line) for line in out.read_text().splitlines()]
-    assert len(lines) == 3
-    assert lines[0]["scores"] == lines[1]["scores"] == lines[2]["scores"]
-    assert np.shape(lines[0]["probs"]) == (10, 3)
+    more = [*words, "--data", str(data), "--model", "gpt"]
+    assert cli.main([*more, "--out", str(out)]) == 0
+    found = inference.read_scores(out)
+    assert found.prompts == ["a"] * 3
+    assert found.models == ["alpaca", "own", "gpt"]
+    assert found.probs.shape == (3, 10, 3)
+    np.testing.assert_array_equal(found.scores[1:], found.scores[:-1])
+    assert len(set(found.evaluators)) == 1
+    assert found.evaluators[0] == inference.evaluator_id(run)
+    # Without a file, the same lines are printed.
+    capsys.readouterr()
+    assert cli.main(more) == 0
+    assert capsys.readouterr().out == out.read_text()
     assert cli.main([*words, "--data", str(data), "--out", str(out)]) == 1
     assert "nothing is overwritten" in capsys.readouterr().err
     assert len(out.read_text().splitlines()) == 3
@@ -109,6 +118,22 @@ def test_score_refuses_in_one_sentence(run, words, message, capsys):
     assert said.count("\n") == 1
 
 
+def test_an_evaluator_is_known_by_its_weights(run, tmp_path):
+    name, _, digest = inference.evaluator_id(run).partition("@")
+    assert name == "tiny"
+    assert len(digest) == 12
+    assert inference.evaluator_id(run / "model") == f"tiny@{digest}"
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    with pytest.raises(FileNotFoundError, match=r"no model\.safetensors"):
+        inference.evaluator_id(copy)
+    weights = (run / "model" / "model.safetensors").read_bytes()
+    (copy / "model.safetensors").write_bytes(weights)
+    assert inference.evaluator_id(copy) == f"copy@{digest}"
+    (copy / "model.safetensors").write_bytes(weights + b" ")
+    assert inference.evaluator_id(copy) != f"copy@{digest}"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -121,6 +146,7 @@ def test_score_refuses_in_one_sentence(run, words, message, capsys):
         ('{"prompt": "a", "response": " "}', ":1: response: is empty"),
         ('{"prompt": "a", "response": "\\ud800"}', ":1: response: holds half a"),
         ("[" * 200_000, ":1: "),
+        ('{"prompt": "a", "response": "b", "model": 3}', ":1: model: is 3; it should"),
     ],
 )
 def test_score_names_the_line_at_fault(run, text, message, tmp_path, capsys):
