@@ -11,8 +11,8 @@ its answer with nothing between, so a chat model needs the second, where its tem
 comes between.
 
 The soft label is not called label: TRL (1.16, `data_utils`) refuses a conversational
-pair that has such a column, and overwrites the labels of plain pairs with it where it
-takes them apart for KTO.
+pair that has such a column, and overwrites true and false with it where it takes pairs
+apart for KTO.
 """
 
 import json

@@ -5,6 +5,10 @@ fulcra score --run RUN --prompt "..." --response "..."   one response, with bars
 
 fulcra score --run RUN --data FILE --out SCORES.jsonl    a file of them
 
+fulcra rerank SCORES.jsonl --target ideal                the best answer to each prompt
+
+fulcra pairs SCORES.jsonl --target ideal --out PAIRS.jsonl   preference pairs for DPO
+
 fulcra rows FILE                                         what a file holds, what is bad
 """
 
@@ -13,9 +17,14 @@ from collections.abc import Sequence
 
 import tyro
 
-from fulcra_jax.cli import rows, score
+from fulcra_jax.cli import pairs, rerank, rows, score
 
-COMMANDS = {"score": score.Score, "rows": rows.Rows}
+COMMANDS = {
+    "score": score.Score,
+    "rerank": rerank.Rerank,
+    "pairs": pairs.Pairs,
+    "rows": rows.Rows,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,6 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         match arguments:
             case score.Score():
                 score.run(arguments)
+            case rerank.Rerank():
+                rerank.run(arguments)
+            case pairs.Pairs():
+                pairs.run(arguments)
             case _:
                 rows.run(arguments)
     except (ValueError, KeyError, OSError) as error:
