@@ -9,7 +9,7 @@ import pytest
 
 from experiments import controls, demo, evaluate, floors
 from experiments import train as script
-from fulcra_jax import cli
+from fulcra_jax import alignment, cli, inference
 from fulcra_jax.data import source
 from fulcra_jax.training import sharding
 
@@ -76,15 +76,24 @@ def test_score_prints_bars_or_writes_a_file(run, tmp_path, capsys):
     assert "Universalism" in capsys.readouterr().out
     data = tmp_path / "in.jsonl"
     data.write_text(
-        '{"dialogue": "Human: a\\nBob: b"}\n{"prompt": "a", "response": "b"}\n'
-        '{"prompt": "a", "answer": "b"}\n'
+        '{"dialogue": "Human: a\\nBob: b", "response_source": "alpaca"}\n'
+        '{"prompt": "a", "response": "b", "model": "own"}\n'
+        '{"prompt": "a", "answer": "b", "response_source": ""}\n'
     )
     out = tmp_path / "out.jsonl"
-    assert cli.main([*words, "--data", str(data), "--out", str(out)]) == 0
-    lines = [json.loads(line) for line in out.read_text().splitlines()]
-    assert len(lines) == 3
-    assert lines[0]["scores"] == lines[1]["scores"] == lines[2]["scores"]
-    assert np.shape(lines[0]["probs"]) == (10, 3)
+    more = [*words, "--data", str(data), "--model", "gpt"]
+    assert cli.main([*more, "--out", str(out)]) == 0
+    found = inference.read_scores(out)
+    assert found.prompts == ["a"] * 3
+    assert found.models == ["alpaca", "own", "gpt"]
+    assert found.probs.shape == (3, 10, 3)
+    np.testing.assert_array_equal(found.scores[1:], found.scores[:-1])
+    assert len(set(found.evaluators)) == 1
+    assert found.evaluators[0] == inference.evaluator_id(run)
+    # Without a file, the same lines are printed.
+    capsys.readouterr()
+    assert cli.main(more) == 0
+    assert capsys.readouterr().out == out.read_text()
     assert cli.main([*words, "--data", str(data), "--out", str(out)]) == 1
     assert "nothing is overwritten" in capsys.readouterr().err
     assert len(out.read_text().splitlines()) == 3
@@ -109,6 +118,22 @@ def test_score_refuses_in_one_sentence(run, words, message, capsys):
     assert said.count("\n") == 1
 
 
+def test_an_evaluator_is_known_by_its_weights(run, tmp_path):
+    name, _, digest = inference.evaluator_id(run).partition("@")
+    assert name == "tiny"
+    assert len(digest) == 12
+    assert inference.evaluator_id(run / "model") == f"tiny@{digest}"
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    with pytest.raises(FileNotFoundError, match=r"no model\.safetensors"):
+        inference.evaluator_id(copy)
+    weights = (run / "model" / "model.safetensors").read_bytes()
+    (copy / "model.safetensors").write_bytes(weights)
+    assert inference.evaluator_id(copy) == f"copy@{digest}"
+    (copy / "model.safetensors").write_bytes(weights + b" ")
+    assert inference.evaluator_id(copy) != f"copy@{digest}"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -121,6 +146,7 @@ def test_score_refuses_in_one_sentence(run, words, message, capsys):
         ('{"prompt": "a", "response": " "}', ":1: response: is empty"),
         ('{"prompt": "a", "response": "\\ud800"}', ":1: response: holds half a"),
         ("[" * 200_000, ":1: "),
+        ('{"prompt": "a", "response": "b", "model": 3}', ":1: model: is 3; it should"),
     ],
 )
 def test_score_names_the_line_at_fault(run, text, message, tmp_path, capsys):
@@ -134,6 +160,135 @@ def test_score_needs_a_run(tmp_path, capsys):
     words = ["score", "--run", str(tmp_path / "none"), "--response", "a"]
     assert cli.main(words) == 1
     assert "does not exist" in capsys.readouterr().err
+
+
+def scored(path, evaluators=("e", "e", "e", "e", "e")):
+    """Three answers to one prompt, one to another, and a second time the same."""
+    scores = np.zeros((5, 10), np.float32)
+    scores[:, 5] = [0.2, 0.9, 0.6, 0.4, 0.9]
+    answers = inference.ScoredAnswers(
+        ["a", "a", "a", "b", "a"],
+        ["x", "y", "z", "x", "y"],
+        ["m", "n", "m", "m", "n"],
+        scores,
+        np.full((5, 10, 3), np.nan, np.float32),
+        list(evaluators),
+    )
+    inference.write_scores(path, answers)
+    return str(path)
+
+
+TARGET = ["--target", "0,0,0,0,0,1,0,0,0,0"]
+
+
+def test_rerank_writes_the_best_answers_in_the_format_it_reads(tmp_path, capsys):
+    path, out = scored(tmp_path / "scores.jsonl"), tmp_path / "best.jsonl"
+    words = ["rerank", path, *TARGET, "--out", str(out)]
+    assert cli.main(words) == 0
+    shown = capsys.readouterr()
+    best = inference.read_scores(out)
+    assert (best.prompts, best.responses) == (["a", "b"], ["y", "x"])
+    assert "5 answers to 2 prompts" in shown.out
+    # Best of 4: -.1 for "a" alone; one answer to it gets -(.8 + .1 + .4 + .1) / 4.
+    row = next(line for line in shown.out.splitlines() if line.split()[:1] == ["4"])
+    assert row.split() == ["4", "1", "-0.100", "+0.250", "-", "0.636"]
+    assert "mean reward -0.350; of one answer -0.475, of the first -0.700" in shown.out
+    assert "  m: -0.600, 1\n  n: -0.100, 1\n" in shown.out
+    assert shown.err.startswith("note: the target does not count SD, ST")
+    assert shown.err.count("\n") == 1
+    assert cli.main(words) == 1
+    assert "nothing is overwritten" in capsys.readouterr().err
+    words = ["rerank", path, "--target", "ideal", "--n", "1", "--seed", "3"]
+    assert cli.main([*words, "--gate", "official"]) == 0
+    assert "best met by an answer without values" in capsys.readouterr().err
+
+
+def test_pairs_are_written_for_each_kind_of_trainer(tmp_path, capsys):
+    path = scored(tmp_path / "scores.jsonl")
+    words = ["pairs", path, *TARGET, "--margin", "0.25"]
+    plain, chat = tmp_path / "plain.jsonl", tmp_path / "chat.jsonl"
+    assert cli.main([*words, "--out", str(plain)]) == 0
+    shown = capsys.readouterr().out
+    assert (
+        "2 prompts: 1 gave 1 pairs; without: 0 within the margin, 1 with one" in shown
+    )
+    assert alignment.read_pairs(plain).chosen == ["y"]
+    assert alignment.read_pairs(plain).evaluators == ["e"]
+    more = ["--format", "chat", "--per-prompt", "0", "--temperature", "1"]
+    assert cli.main([*words, *more, "--out", str(chat)]) == 0
+    found = alignment.read_pairs(chat)
+    assert list(zip(found.chosen, found.rejected, strict=True)) == [
+        ("y", "x"),
+        ("z", "x"),
+        ("y", "z"),
+    ]
+    assert (found.probs > 0.5).all()
+    single = tmp_path / "single.jsonl"
+    more = ["--format", "unpaired", "--out", str(single)]
+    assert cli.main([*words, *more]) == 1
+    assert "the median distance of these answers is 0.400" in capsys.readouterr().err
+    assert cli.main([*words, *more, "--threshold", "0.45"]) == 0
+    assert "5 answers: 1 wanted, 1 not; 3 within" in capsys.readouterr().out
+    answers = alignment.read_unpaired(single)
+    assert answers.completions == ["x", "y"]
+    assert answers.labels.tolist() == [False, True]
+    assert cli.main([*words, *more, "--threshold", "0.45"]) == 1
+    assert "nothing is overwritten" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["rerank", "FILE", "--target", "kind"], "target 'kind' is unknown; known are"),
+        (["rerank", "FILE", "--target", "1,0"], "--target is '1,0'; it should be a"),
+        (
+            ["rerank", "FILE", "--target", "1,0,0,0,0,0,0,0,0,x"],
+            "10 numbers in [-1, 1]",
+        ),
+        (
+            ["rerank", "FILE", "--target", "2,0,0,0,0,0,0,0,0,0"],
+            "10 numbers in [-1, 1]",
+        ),
+        (["rerank", "FILE", "--target", "0,0,0,0,0,0,0,0,0,0"], "zero everywhere"),
+        (["rerank", "FILE", *TARGET, "--n", "-1"], "--n is -1; it should be at least"),
+        (["rerank", "none.jsonl", *TARGET], "no such file of scores"),
+        (["rerank", "TWO", *TARGET], "2 evaluators scored it (e, f)"),
+        (["rerank", "FILE", *TARGET, "--evaluator", "g"], "there are: e."),
+        (["rerank", "EMPTY", *TARGET], "the file is empty"),
+        (["pairs", "BAD", *TARGET, "--out", "OUT"], "bad.jsonl: line 1: is not valid"),
+        (
+            ["pairs", "FILE", *TARGET, "--out", "OUT", "--margin", "-1"],
+            "--margin is -1",
+        ),
+        (
+            ["pairs", "FILE", *TARGET, "--out", "OUT", "--per-prompt", "-1"],
+            "--per-prompt",
+        ),
+        (
+            ["pairs", "FILE", *TARGET, "--out", "OUT", "--threshold", "1"],
+            "is for --format",
+        ),
+        (["pairs", "FILE", *TARGET, "--out", "no/where"], "the folder of --out"),
+    ],
+)
+def test_rerank_and_pairs_refuse_in_one_sentence(tmp_path, words, message, capsys):
+    scored(tmp_path / "FILE")
+    scored(tmp_path / "TWO", "eeeef")
+    (tmp_path / "EMPTY").write_text("")
+    (tmp_path / "bad.jsonl").write_text("{\n")
+    places = {"BAD": "bad.jsonl"} | {n: n for n in ("FILE", "TWO", "EMPTY", "OUT")}
+    words = [str(tmp_path / places[w]) if w in places else w for w in words]
+    assert cli.main(words) == 1
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "OUT").exists()
+
+
+def test_one_of_two_evaluators_can_be_chosen(tmp_path, capsys):
+    path = scored(tmp_path / "scores.jsonl", "eeeff")
+    assert cli.main(["rerank", path, *TARGET, "--evaluator", "e"]) == 0
+    assert "3 answers to 1 prompts" in capsys.readouterr().out
 
 
 def test_rows_counts_labels_conflicts_and_bad_lines(tmp_path, capsys):

@@ -1,2 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Room of rollout adapters and preference pairs; empty so far (see WORKSPACE.md)."""
+"""What moves a language model toward a target: so far by choosing among its answers.
+
+Reranking, and preference pairs for trainers of others. The rollout adapters will stand
+here as well.
+"""
+
+from fulcra_jax.alignment.groups import AnswerGroups as AnswerGroups
+from fulcra_jax.alignment.groups import group_by_prompt as group_by_prompt
+from fulcra_jax.alignment.preference_lines import PreferencePairs as PreferencePairs
+from fulcra_jax.alignment.preference_lines import UnpairedAnswers as UnpairedAnswers
+from fulcra_jax.alignment.preference_lines import read_pairs as read_pairs
+from fulcra_jax.alignment.preference_lines import read_unpaired as read_unpaired
+from fulcra_jax.alignment.preference_lines import write_pairs as write_pairs
+from fulcra_jax.alignment.preference_lines import write_unpaired as write_unpaired
+from fulcra_jax.alignment.preferences import PairCounts as PairCounts
+from fulcra_jax.alignment.preferences import preference_pairs as preference_pairs
+from fulcra_jax.alignment.preferences import unpaired_answers as unpaired_answers
+from fulcra_jax.alignment.rerank import BestOfN as BestOfN
+from fulcra_jax.alignment.rerank import Reranked as Reranked
+from fulcra_jax.alignment.rerank import best_of_n_table as best_of_n_table
+from fulcra_jax.alignment.rerank import rerank as rerank
+from fulcra_jax.alignment.rerank import selection_probs as selection_probs

@@ -3,6 +3,8 @@
 
 from fulcra_jax.inference.predictor import Predictor as Predictor
 from fulcra_jax.inference.predictor import Scores as Scores
+from fulcra_jax.inference.predictor import evaluator_id as evaluator_id
 from fulcra_jax.inference.score_lines import ScoredAnswers as ScoredAnswers
+from fulcra_jax.inference.score_lines import format_scores as format_scores
 from fulcra_jax.inference.score_lines import read_scores as read_scores
 from fulcra_jax.inference.score_lines import write_scores as write_scores

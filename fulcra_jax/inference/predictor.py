@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run or a model directory -> value scores of (prompt, response) pairs."""
 
+import hashlib
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ import numpy as np
 
 from fulcra_jax import convert, models, values
 from fulcra_jax.configs import EvaluatorConfig
+from fulcra_jax.convert.checkpoint import WEIGHTS
 from fulcra_jax.data import batches
 from fulcra_jax.data.tokenizer import Encoded, PairTokenizer
 
@@ -31,6 +33,48 @@ class Scores(NamedTuple):
         if np.isnan(self.probs).any():
             return np.rint(self.scores).astype(np.int32)
         return self.probs.argmax(-1).astype(np.int32) - 1
+
+
+def evaluator_id(path: str | pathlib.Path) -> str:
+    """The name under which an evaluator's scores are filed: NAME@HASH.
+
+    NAME is that of the directory (of the run, if its `model/` is given), HASH the first
+    twelve digits of the SHA-256 of `model.safetensors`: the same wherever the directory
+    lies, another as soon as the weights are.
+
+    Args:
+      path: a run or a model directory, as `Predictor.load` takes it.
+
+    Raises:
+      FileNotFoundError: if there is no such directory, no weights in it, or the run is
+        not finished.
+    """
+    folder = _model_folder(path)
+    weights = folder / WEIGHTS
+    if not weights.is_file():
+        raise FileNotFoundError(f"{folder}: there is no {WEIGHTS} in it.")
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    name = folder.resolve()
+    of_a_run = name.name == "model" and (name.parent / "config.py").is_file()
+    return f"{(name.parent if of_a_run else name).name}@{digest[:12]}"
+
+
+def _model_folder(path: str | pathlib.Path) -> pathlib.Path:
+    """The model directory of a run, or the directory itself."""
+    path = pathlib.Path(path)
+    if not path.is_dir():
+        raise FileNotFoundError(
+            f"{path} does not exist; give the directory of a run or of a model."
+        )
+    if not (path / "config.py").is_file():
+        return path
+    if not (path / "model").is_dir():
+        raise FileNotFoundError(
+            f"{path}: the run is not finished; continue it with python -m "
+            f"experiments.train --resume {path}."
+        )
+    return path / "model"
 
 
 class Predictor:
@@ -94,18 +138,7 @@ class Predictor:
           ValueError: if the directory holds an encoder without a value head, or another
             number of values.
         """
-        path = pathlib.Path(path)
-        if not path.is_dir():
-            raise FileNotFoundError(
-                f"{path} does not exist; give the directory of a run or of a model."
-            )
-        if (path / "config.py").is_file():
-            if not (path / "model").is_dir():
-                raise FileNotFoundError(
-                    f"{path}: the run is not finished; continue it with python -m "
-                    f"experiments.train --resume {path}."
-                )
-            path = path / "model"
+        path = _model_folder(path)
         config, params = convert.load(path)
         if not isinstance(config, EvaluatorConfig):
             raise ValueError(

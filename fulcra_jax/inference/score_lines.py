@@ -35,6 +35,31 @@ class ScoredAnswers(NamedTuple):
     """Who scored."""
 
 
+def format_scores(answers: ScoredAnswers) -> Iterator[str]:
+    """The lines of a file of scored answers, without their ends.
+
+    Raises:
+      ValueError: if the parts differ in length, or a score is not in [-1, 1].
+
+    >>> answers = ScoredAnswers(["Hi"], ["Hello"], ["m"], np.zeros((1, 10)),
+    ...                         np.full((1, 10, 3), np.nan), ["e"])
+    >>> next(format_scores(answers))[:52]
+    '{"prompt": "Hi", "response": "Hello", "model": "m", '
+    """
+    scores, probs = _checked(answers)
+    for i, prompt in enumerate(answers.prompts):
+        known = not np.isnan(probs[i]).any()
+        record = {
+            "prompt": prompt,
+            "response": answers.responses[i],
+            "model": answers.models[i],
+            "scores": [round(x, 6) for x in scores[i].tolist()],
+            "probs": probs[i].round(6).tolist() if known else None,
+            "evaluator": answers.evaluators[i],
+        }
+        yield json.dumps(record, ensure_ascii=True)
+
+
 def write_scores(path: str | pathlib.Path, answers: ScoredAnswers) -> None:
     """Writes a file of scored answers; a file that is there stays until it is whole.
 
@@ -49,37 +74,12 @@ def write_scores(path: str | pathlib.Path, answers: ScoredAnswers) -> None:
     ...     read_scores(folder + "/scores.jsonl").scores.shape
     (1, 10)
     """
-    n = len(answers.prompts)
-    for field, part in zip(answers._fields, answers, strict=True):
-        if len(part) != n:
-            raise ValueError(
-                f"score_lines.write_scores: there are {n} prompts, but {len(part)} "
-                f"{field}."
-            )
-    scores = np.asarray(answers.scores, np.float64)
-    probs = np.asarray(answers.probs, np.float64)
-    if scores.shape != (n, _V) or probs.shape != (n, _V, 3):
-        raise ValueError(
-            f"score_lines.write_scores: scores has shape {scores.shape} and probs "
-            f"{probs.shape}; expected ({n}, {_V}) and ({n}, {_V}, 3)."
-        )
-    if not (np.abs(scores) <= 1.0).all():
-        raise ValueError("score_lines.write_scores: a score is not in [-1, 1].")
+    _checked(answers)
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_name(path.name + ".part")
     with half.open("w", encoding="utf-8") as file:
-        for i in range(n):
-            known = not np.isnan(probs[i]).any()
-            record = {
-                "prompt": answers.prompts[i],
-                "response": answers.responses[i],
-                "model": answers.models[i],
-                "scores": [round(x, 6) for x in scores[i].tolist()],
-                "probs": probs[i].round(6).tolist() if known else None,
-                "evaluator": answers.evaluators[i],
-            }
-            file.write(json.dumps(record, ensure_ascii=True) + "\n")
+        file.writelines(line + "\n" for line in format_scores(answers))
     os.replace(half, path)
 
 
@@ -131,6 +131,27 @@ def score_record(line: str, place: str) -> dict[str, Any]:
             f"{place}: probs should be null, or {_V} times three numbers in [0, 1]."
         )
     return record
+
+
+def _checked(answers: ScoredAnswers) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and probs in float64, if all parts fit together."""
+    n = len(answers.prompts)
+    for field, part in zip(answers._fields, answers, strict=True):
+        if len(part) != n:
+            raise ValueError(
+                f"score_lines.write_scores: there are {n} prompts, but {len(part)} "
+                f"{field}."
+            )
+    scores = np.asarray(answers.scores, np.float64)
+    probs = np.asarray(answers.probs, np.float64)
+    if scores.shape != (n, _V) or probs.shape != (n, _V, 3):
+        raise ValueError(
+            f"score_lines.write_scores: scores has shape {scores.shape} and probs "
+            f"{probs.shape}; expected ({n}, {_V}) and ({n}, {_V}, 3)."
+        )
+    if not (np.abs(scores) <= 1.0).all():
+        raise ValueError("score_lines.write_scores: a score is not in [-1, 1].")
+    return scores, probs
 
 
 def _records(path: pathlib.Path) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fulcra score`: the values of one response, or of a file of them."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any, NamedTuple
+
+import rich.console
+import rich.progress
+
+from fulcra_jax import values
+from fulcra_jax.cli.files import check_new
+from fulcra_jax.data.rows import check_text, lines_of, split_dialogue
+from fulcra_jax.report import tables
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """Scores one response, or every line of a file, with a trained evaluator."""
+
+    run: str
+    """The directory of a finished run, or of a model."""
+    prompt: str = ""
+    """What the human said."""
+    response: str = ""
+    """What the model said."""
+    data: str = ""
+    """A .jsonl file; each line has dialogue, or prompt and response (or answer)."""
+    model: str = "unknown"
+    """Who answered, where a line of `data` has no model and no response_source."""
+    out: str = ""
+    """Where to write the scores of `data`; it must not exist. Empty prints them."""
+    batch_size: int = 32
+    """Rows per call of the model."""
+
+
+class Answer(NamedTuple):
+    """What one model said to one prompt."""
+
+    prompt: str
+    response: str
+    model: str
+
+
+def run(arguments: Score) -> None:
+    """Runs `fulcra score`."""
+    if arguments.batch_size < 1:
+        raise ValueError(
+            f"score: batch_size is {arguments.batch_size}; it should be at least 1."
+        )
+    one = bool(arguments.response.strip())
+    if one == bool(arguments.data):
+        raise ValueError("score: give either --response (and --prompt) or --data.")
+    check_new(arguments.out, "--out")
+    check_text("--model", arguments.model)
+    answers = (
+        [Answer(arguments.prompt, arguments.response, arguments.model)]
+        if one
+        else read_answers(pathlib.Path(arguments.data), arguments.model)
+    )
+    # Imported here: a wrong argument needs no model.
+    from fulcra_jax import inference
+
+    predictor = inference.Predictor.load(arguments.run, batch_size=arguments.batch_size)
+    prompts, responses, models = map(list, zip(*answers, strict=True))
+    with _Bar(len(answers), shown=not one) as progress:
+        found = predictor.score(prompts, responses, progress=progress)
+    if one:
+        rich.console.Console().print(tables.value_bars(found.scores[0], found.probs[0]))
+        return
+    evaluator = inference.evaluator_id(arguments.run)
+    scored = inference.ScoredAnswers(
+        prompts, responses, models, *found, [evaluator] * len(answers)
+    )
+    if not arguments.out:
+        for line in inference.format_scores(scored):
+            print(line)
+        return
+    check_new(arguments.out, "--out")  # it may have come meanwhile
+    inference.write_scores(arguments.out, scored)
+    means = ", ".join(
+        f"{name} {mean:+.2f}"
+        for name, mean in zip(values.ABBREVIATIONS, found.scores.mean(0), strict=True)
+    )
+    print(f"{len(answers)} responses scored; means: {means}; {arguments.out}")
+
+
+def read_answers(path: pathlib.Path, model: str) -> list[Answer]:
+    """The answer in every line of a file, labelled or not.
+
+    Several answers may have the same prompt.
+
+    Args:
+      path: the .jsonl file.
+      model: who answered, for lines that do not say.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if a line holds no answer; it names file, line and field. All lines
+        are looked at before anything is scored.
+    """
+    answers = []
+    for number, raw in lines_of(path):
+        try:
+            answers.append(_answer(json.loads(raw.decode("utf-8")), model))
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{path}:{number}: is not UTF-8 (byte {error.start})."
+            ) from None
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}:{number}: is no JSON ({error.msg}).") from None
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path}:{number}: {error!s:.200}") from None
+    if not answers:
+        raise ValueError(
+            f"{path}: the file is empty; it should hold one response a line."
+        )
+    return answers
+
+
+def _answer(record: Any, model: str) -> Answer:
+    if not isinstance(record, dict):
+        raise ValueError("is no JSON object.")
+    for field in ("model", "response_source"):
+        if record.get(field) not in (None, ""):
+            model = check_text(field, record[field])
+            break
+    if "dialogue" in record:
+        dialogue = check_text("dialogue", record["dialogue"])
+        return Answer(*split_dialogue(dialogue), model)
+    if "prompt" not in record or not {"response", "answer"} & set(record):
+        raise ValueError("should have the texts dialogue, or prompt and response.")
+    prompt = check_text("prompt", record["prompt"])
+    response = check_text("response", record.get("response", record.get("answer")))
+    if not response.strip():
+        raise ValueError("response: is empty.")
+    return Answer(prompt, response, model)
+
+
+class _Bar:
+    """A progress bar that can be called with the number of rows done."""
+
+    def __init__(self, total: int, *, shown: bool) -> None:
+        self._bar = rich.progress.Progress(
+            *rich.progress.Progress.get_default_columns(),
+            rich.progress.MofNCompleteColumn(),
+            console=rich.console.Console(stderr=True),
+            disable=not shown,
+        )
+        self._task = self._bar.add_task("scoring", total=total)
+
+    def __call__(self, done: int) -> None:
+        self._bar.update(self._task, completed=done)
+
+    def __enter__(self) -> "_Bar":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
