@@ -5,16 +5,18 @@ python -m experiments.pretrain_decoder --out runs/align/decoder
 
 It learns to answer the prompts of the embedded corpus with some five sentences of its
 banks, most of which take a stance on a value. The directory holds decoder.json,
-decoder.safetensors, a tokenizer and metrics.jsonl.
+decoder.safetensors, a tokenizer and metrics.jsonl. Stopped at any moment, the same
+command goes on.
 """
 
 import dataclasses
 import json
 import pathlib
+import shutil
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,12 +25,13 @@ import optax
 import tyro
 
 from experiments import rundir
-from experiments.exits import exit_code
+from experiments.exits import Interrupted, Stop, exit_code
 from experiments.progress import Progress
 from experiments.toy_lm import decoder as toy
 from experiments.toy_lm import files, sampling, texts
 from fulcra_jax import objectives
 from fulcra_jax.data.tokenizer import PairTokenizer
+from fulcra_jax.training import checkpoint
 from fulcra_jax.training.optimizer import Optimizer, make_optimizer
 
 
@@ -40,7 +43,7 @@ class Arguments:
     """A new directory."""
     dialogues: int = 20_000
     """Of the training split of the embedded corpus."""
-    steps: int = 1500
+    steps: int = 1200
     batch_size: int = 32
     seed: int = 0
     vocab_size: int = 2048
@@ -59,10 +62,19 @@ class Arguments:
                 )
 
 
+class State(NamedTuple):
+    """What a stopped run needs; the rows of a batch follow from seed and step."""
+
+    step: jax.Array
+    params: Any
+    optimizer: Any
+
+
 def pretrain(arguments: Arguments) -> pathlib.Path:
     """Trains and writes the decoder; returns its directory."""
     out = pathlib.Path(arguments.out)
-    rundir.check_free(out)
+    if (out / "decoder.json").is_file():
+        raise FileExistsError(f"{out}: holds a finished decoder; give a new --out.")
     began = time.monotonic()
     pairs = texts.dense_dialogues(arguments.seed, arguments.dialogues, "train")
     held = texts.dense_dialogues(arguments.seed + 1, 256, "train")
@@ -72,15 +84,34 @@ def pretrain(arguments: Arguments) -> pathlib.Path:
     config = dataclasses.replace(arguments.decoder, vocab_size=tokenizer.vocab_size)
     codec = texts.Codec(tokenizer, arguments.lengths)
     data, check = (_encoded(codec, part) for part in (pairs, held))
-    params = toy.init(config, arguments.seed)
-    size = sum(leaf.size for leaf in jax.tree.leaves(params))
-    words = int(data["where"].sum())
-    print(
-        f"decoder: {size:,} parameters; {len(pairs):,} dialogues, {words:,} "
-        f"response tokens; read in {time.monotonic() - began:.0f} s"
-    )
+    settings = dataclasses.asdict(arguments)
+    del settings["out"]
+    rundir.begin(out / "pretraining.json", settings)
+    with (
+        Stop() as stop,
+        checkpoint.Checkpoints(out / "checkpoints", keep=2) as saved,
+    ):
+        params = train(arguments, config, codec, data, check, saved, stop)
+    files.save(out, config, params, codec, settings)
+    shutil.rmtree(out / "checkpoints")
+    for text in speak(config, params, codec, [p for p, _ in held[:3]]):
+        print(f"says: {text}")
+    print(f"written to {out} in {time.monotonic() - began:.0f} s")
+    return out
+
+
+def train(
+    arguments: Arguments,
+    config: toy.DecoderConfig,
+    codec: texts.Codec,
+    data: dict[str, np.ndarray],
+    check: dict[str, np.ndarray],
+    saved: checkpoint.Checkpoints,
+    stop: Stop,
+) -> Any:
+    """Steps to the end; returns the parameters."""
+    out = pathlib.Path(arguments.out)
     transformation = make_optimizer(arguments.optimizer, arguments.steps)
-    state = transformation.init(params)
     banned = jnp.asarray(codec.banned)
 
     def loss(params: Any, batch: dict[str, jax.Array]) -> jax.Array:
@@ -89,36 +120,51 @@ def pretrain(arguments: Arguments) -> pathlib.Path:
         return -objectives.masked_mean(found, batch["where"])
 
     @jax.jit
-    def step(params: Any, state: Any, batch: dict[str, jax.Array]) -> Any:
-        value, gradient = jax.value_and_grad(loss)(params, batch)
-        updates, state = transformation.update(gradient, state, params)
-        return optax.apply_updates(params, updates), state, value
+    def step(state: State, batch: dict[str, jax.Array]) -> tuple[State, jax.Array]:
+        value, gradient = jax.value_and_grad(loss)(state.params, batch)
+        updates, moments = transformation.update(
+            gradient, state.optimizer, state.params
+        )
+        params = optax.apply_updates(state.params, updates)
+        return State(state.step + 1, params, moments), value
 
     measure = jax.jit(loss)
-    rng = np.random.default_rng(arguments.seed)
-    lines = []
-    with Progress(0, arguments.steps) as progress:
-        for number in range(1, arguments.steps + 1):
-            rows = rng.integers(0, len(pairs), arguments.batch_size)
-            batch = {name: x[rows] for name, x in data.items()}
-            params, state, value = step(params, state, batch)
-            progress.count(len(rows), int(batch["where"].sum()))
+    params = toy.init(config, arguments.seed)
+    state = saved.newest(
+        State(jnp.zeros((), jnp.int32), params, transformation.init(params))
+    )
+    begun = int(state.step)
+    rundir.cut_metrics(out / "metrics.jsonl", begun)
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    count, length = data["where"].shape
+    print(f"decoder: {size:,} parameters; {count:,} dialogues, {length} tokens at most")
+    with Progress(begun, arguments.steps) as progress:
+        for number in range(begun + 1, arguments.steps + 1):
+            if stop.asked:
+                saved.save(number - 1, state)
+                saved.wait()
+                raise Interrupted(
+                    f"stopped at step {number - 1} of {arguments.steps} in {out}; the "
+                    "same command continues."
+                )
+            rng = np.random.default_rng([arguments.seed, number])
+            rows = rng.integers(0, count, arguments.batch_size)
+            batch = {name: jnp.asarray(x[rows]) for name, x in data.items()}
+            state, value = step(state, batch)
+            progress.count(len(rows), int(data["where"][rows].sum()))
             progress.show(number, float(value))
             if number % 50 == 0 or number == arguments.steps:
-                held_out = float(measure(params, check))
-                lines.append(
-                    {"step": number, "loss": float(value), "unseen_loss": held_out}
-                )
-    out.mkdir(parents=True, exist_ok=True)
-    files.save(out, config, params, codec, dataclasses.asdict(arguments))
-    (out / "metrics.jsonl").write_text(
-        "".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8"
+                held_out = float(measure(state.params, check))
+                line = {"step": number, "loss": float(value), "unseen_loss": held_out}
+                with (out / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(line) + "\n")
+                saved.save(number, state)
+    saved.wait()
+    print(
+        f"loss on unseen responses {float(measure(state.params, check)):.3f} nats per "
+        "token"
     )
-    print(f"loss on unseen responses {lines[-1]['unseen_loss']:.3f} nats per token")
-    for text in speak(config, params, codec, [p for p, _ in held[:3]]):
-        print(f"says: {text}")
-    print(f"written to {out} in {time.monotonic() - began:.0f} s")
-    return out
+    return state.params
 
 
 def speak(

@@ -146,6 +146,38 @@ def fingerprint(rows: Sequence[Row]) -> str:
     return digest.hexdigest()
 
 
+def begin(path: pathlib.Path, entries: dict[str, Any]) -> None:
+    """Writes what is begun in a folder, or checks that it is the same as what was.
+
+    Args:
+      path: a file of JSON; its folder is made.
+      entries: what decides the numbers.
+
+    Raises:
+      FileExistsError: if the folder holds something without that file.
+      ValueError: if the file holds other entries.
+    """
+    entries = json.loads(json.dumps(entries))
+    if not path.is_file():
+        check_free(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, entries)
+        return
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        held = None
+    if not isinstance(held, dict):
+        raise ValueError(f"{path}: is damaged; begin in a new folder.")
+    for field in entries:
+        if held.get(field) != entries[field]:
+            raise ValueError(
+                f"{path.parent}: was begun with another {field}: "
+                f"{held.get(field)!r:.200}, now {entries[field]!r:.200}; give a new "
+                "folder, or what it was begun with."
+            )
+
+
 def cut_metrics(path: pathlib.Path, step: int) -> None:
     """Drops the lines after a step, which a resumed run will write again."""
     if not path.exists():
@@ -163,6 +195,13 @@ def cut_metrics(path: pathlib.Path, step: int) -> None:
 def write_json(path: pathlib.Path, entries: Any) -> None:
     """Writes JSON that a person can read."""
     path.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
+
+
+def write_whole(path: pathlib.Path, entries: Any) -> None:
+    """Writes JSON; the file that was there stays until the new one is whole."""
+    half = path.with_name(path.name + ".part")
+    write_json(half, entries)
+    half.replace(path)
 
 
 def _commit() -> str:

@@ -78,6 +78,7 @@ STATIC: dict[str, dict[str, Any]] = {
 
 HOST: set[str] = {
     "explicit.target",
+    "explicit.parse_target",
     "ess.from_ess",
     "check.check_target",
     "control.control_target",

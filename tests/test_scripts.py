@@ -240,7 +240,7 @@ def test_pairs_are_written_for_each_kind_of_trainer(tmp_path, capsys):
     ("words", "message"),
     [
         (["rerank", "FILE", "--target", "kind"], "target 'kind' is unknown; known are"),
-        (["rerank", "FILE", "--target", "1,0"], "--target is '1,0'; it should be a"),
+        (["rerank", "FILE", "--target", "1,0"], "target is '1,0'; it should be a"),
         (
             ["rerank", "FILE", "--target", "1,0,0,0,0,0,0,0,0,x"],
             "10 numbers in [-1, 1]",

@@ -67,7 +67,15 @@ def train(
     stop: Stop,
 ) -> None:
     """Trains one arm, or goes on with it, until its decoder is written."""
-    begin(path, goal, seed, training)
+    rundir.begin(
+        path / "arm.json",
+        {
+            "target": goal.target.tolist(),
+            "gate": goal.gate,
+            "seed": seed,
+            "training": dataclasses.asdict(training),
+        },
+    )
     pool = texts.prompts(seed=0, n=training.prompt_pool, split="train")
     ids, where = start.codec.encode_prompts(pool)
     config, codec = start.config, start.codec
@@ -90,13 +98,7 @@ def train(
         )
 
     with checkpoint.Checkpoints(path / "checkpoints", keep=2) as saved:
-        state = policy.init_state(start.params, training)
-        if saved.latest_step() is not None:
-            place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-            like = jax.tree.map(
-                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), state
-            )
-            state = saved.restore(like)
+        state = saved.newest(policy.init_state(start.params, training))
         begun = int(state.step)
         rundir.cut_metrics(path / "metrics.jsonl", begun)
         with Progress(begun, training.steps) as progress:
@@ -126,36 +128,6 @@ def train(
     )
     shutil.rmtree(path / "decoder", ignore_errors=True)
     (path / "decoder.partial").rename(path / "decoder")
-
-
-def begin(path: pathlib.Path, goal: Goal, seed: int, training: Training) -> None:
-    """Writes what the arm is, or checks that it is the one that was begun.
-
-    Raises:
-      ValueError: if the folder holds an arm with other settings.
-    """
-    entries = {
-        "target": goal.target.tolist(),
-        "gate": goal.gate,
-        "seed": seed,
-        "training": dataclasses.asdict(training),
-    }
-    known = path / "arm.json"
-    if known.is_file():
-        try:
-            held = json.loads(known.read_text(encoding="utf-8"))
-        except ValueError:
-            held = None
-        if held != entries:
-            raise ValueError(
-                f"{path}: was begun with other settings than these; give a new --out, "
-                "or the settings in its arm.json."
-            )
-        return
-    path.mkdir(parents=True, exist_ok=True)
-    half = path / "arm.json.part"
-    rundir.write_json(half, entries)
-    half.rename(known)
 
 
 def prompts_of_step(number: int, seed: int, training: Training) -> np.ndarray:

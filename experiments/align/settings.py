@@ -5,8 +5,6 @@ import dataclasses
 import math
 from typing import Literal, get_args
 
-import numpy as np
-
 from fulcra_jax import targets
 from fulcra_jax.objectives.group import GroupKind
 
@@ -24,8 +22,8 @@ def _in_range(owner: str, field: str, number: float, low: float, high: float) ->
 class Training:
     """How a policy is trained."""
 
-    steps: int = 120
-    prompts: int = 16
+    steps: int = 40
+    prompts: int = 8
     """Prompts of a step."""
     answers: int = 8
     """Answers to each of them, which are compared with one another."""
@@ -35,15 +33,15 @@ class Training:
     passes: int = 2
     """Passes over the answers of a step, with the clipped ratio of PPO."""
     clip: float = 0.2
-    kl_coefficient: float = 0.1
+    kl_coefficient: float = 0.3
     """Of the KL to the start, in units of the reward's running deviation per nat."""
     kl_target: float = 6.0
     """Nats per answer that the controller steers to; 0 leaves the coefficient."""
-    kl_horizon: float = 5_000.0
+    kl_horizon: float = 2_000.0
     """Answers in which the controller could change the coefficient by a fifth."""
     prompt_pool: int = 512
     """Different training prompts."""
-    save_every: int = 20
+    save_every: int = 10
     log_every: int = 1
 
     def __post_init__(self) -> None:
@@ -74,7 +72,7 @@ class Training:
 class HeldOut:
     """What before and after are measured on."""
 
-    prompts: int = 96
+    prompts: int = 64
     """Of the test split, whose templates and activities no training prompt has."""
     answers: int = 4
     """Answers to each, before and after."""
@@ -131,28 +129,4 @@ class Study:
                 )
         for seed in self.seeds:
             _in_range("Study", "seeds", seed, 0, 2**31 - 1)
-        parse_target(self.target)
-
-
-def parse_target(text: str) -> np.ndarray:
-    """The vector `[10]` that a name or ten numbers stand for.
-
-    Raises:
-      KeyError: if it is no name that is known.
-      ValueError: if the numbers are not ten in [-1, 1], or all 0.
-
-    >>> parse_target("harmless").tolist()
-    [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0]
-    """
-    if "," not in text:
-        return np.asarray(targets.target(text), np.float64)
-    try:
-        vector = np.array([float(part) for part in text.split(",")])
-    except ValueError:
-        vector = np.full(0, np.nan)
-    if vector.shape != (10,) or not (np.abs(vector) <= 1.0).all() or not vector.any():
-        raise ValueError(
-            f"align: target is {text!r}; expected a name, or ten numbers in [-1, 1] "
-            "that are not all 0."
-        )
-    return vector
+        targets.parse_target(self.target)

@@ -21,11 +21,11 @@ import numpy as np
 
 from experiments import rundir
 from experiments.align import arm, measure, report
-from experiments.align.settings import Study, parse_target
+from experiments.align.settings import HeldOut, Study
 from experiments.exits import Stop
 from experiments.toy_lm import files, texts
-from fulcra_jax import catalogue, objectives, targets
-from fulcra_jax.inference import Predictor, read_scores, write_scores
+from fulcra_jax import alignment, catalogue, objectives, targets
+from fulcra_jax.inference import Predictor, evaluator_id, read_scores, write_scores
 
 EQUAL_KL = 64
 """Largest n for which best-of-n is taken to have the KL of its bound."""
@@ -45,10 +45,10 @@ def run(study: Study) -> dict[str, Any]:
     """Trains and measures what is not there yet; returns all figures."""
     began = time.monotonic()
     out = pathlib.Path(study.out)
-    target = parse_target(study.target)
+    target = targets.parse_target(study.target)
     control = targets.control_target(target)
     models = load(study)
-    open_study(out, study, models.sums)
+    rundir.begin(out / "study.json", identity(study, models.sums))
     goals = {
         "target": arm.Goal(target, "none"),
         "control": arm.Goal(control.vector, "none"),
@@ -75,7 +75,7 @@ def run(study: Study) -> dict[str, Any]:
     figures = collect(out, study, target, control)
     figures["seconds"] = seconds
     figures["device"] = jax.devices()[0].device_kind
-    rundir.write_json(out / "figures.json", figures)
+    rundir.write_whole(out / "figures.json", figures)
     report.write(out, study, figures)
     print(f"this call took {time.monotonic() - began:.0f} s; {out}/report.md")
     return figures
@@ -107,36 +107,12 @@ def load(study: Study) -> Models:
     return Models(arm.Start(config, params, codec), evaluator, second, sums)
 
 
-def open_study(out: pathlib.Path, study: Study, sums: dict[str, str]) -> None:
-    """Writes what is studied, or checks that it is what was begun here.
-
-    Arms and seeds may be added later; all else has to stay.
-
-    Raises:
-      ValueError: if the folder holds another study.
-      FileExistsError: if it holds something else.
-    """
+def identity(study: Study, sums: dict[str, str]) -> dict[str, Any]:
+    """What has to stay when a study goes on; arms and seeds may be added."""
     entries = dataclasses.asdict(study)
     for free in ("out", "arms", "seeds", "decoder", "evaluator", "second"):
         del entries[free]
-    entries["sha256"] = sums
-    known = out / "study.json"
-    if not known.is_file():
-        rundir.check_free(out)
-        out.mkdir(parents=True, exist_ok=True)
-        _write_whole(known, entries)
-        return
-    try:
-        held = json.loads(known.read_text(encoding="utf-8"))
-    except ValueError:
-        held = {}
-    entries = json.loads(json.dumps(entries))
-    for field in entries:
-        if held.get(field) != entries[field]:
-            raise ValueError(
-                f"{out}: was begun with another {field}: {held.get(field)!r:.200}, now "
-                f"{entries[field]!r:.200}; give a new --out."
-            )
+    return entries | {"sha256": sums}
 
 
 def start_figures(
@@ -266,7 +242,7 @@ def alarms(entry: dict[str, Any], start: dict[str, Any]) -> list[str]:
 
 
 def best_of_n(
-    out: pathlib.Path, entry: dict[str, Any], target: np.ndarray, held_out: Any
+    out: pathlib.Path, entry: dict[str, Any], target: np.ndarray, held_out: HeldOut
 ) -> dict[str, Any]:
     """The best of n answers of the start, n as large as the KL of the arm allows."""
     kl = entry["text"]["kl"]
@@ -277,34 +253,26 @@ def best_of_n(
     pool = np.load(out / "scores" / "pool.npz")
     by_who = {who: measure.quantities(pool[who], target) for who in pool.files}
     reward = by_who["evaluator"]["reward"].reshape(held_out.prompts, -1)
-    # Disjoint draws of n from the pool, as many as it holds.
-    draws = reward.shape[1] // n
-    groups = reward[:, : draws * n].reshape(held_out.prompts, draws, n)
-    best = np.asarray(objectives.best_of_n(jnp.asarray(groups)))
-    place = best + n * np.arange(draws)
+    # How likely each answer of the pool is to be the best of n that are drawn from it.
+    probs = alignment.selection_probs(reward, n)
 
-    def chosen(x: np.ndarray) -> np.ndarray:
-        x = x.reshape(held_out.prompts, -1)
-        return np.take_along_axis(x, place, 1).ravel()
+    def expected(x: np.ndarray) -> np.ndarray:
+        return (probs * x.reshape(held_out.prompts, -1)).sum(1)
 
     return {
         "n": n,
         "kl_bound": float(objectives.best_of_n_kl_bound(jnp.asarray(float(n)))),
         "kl": kl,
         "equal_kl": bool(equal),
-        "draws": draws,
-        "expected_reward": float(
-            objectives.expected_best_of_n(jnp.asarray(reward), n).mean()
-        ),
         **{
-            who: measure.means({k: chosen(x) for k, x in found.items()}, held_out)
+            who: measure.means({k: expected(x) for k, x in found.items()}, held_out)
             for who, found in by_who.items()
         },
     }
 
 
 def _figures(
-    out: pathlib.Path, name: str, target: np.ndarray, held_out: Any
+    out: pathlib.Path, name: str, target: np.ndarray, held_out: HeldOut
 ) -> dict[str, Any]:
     """Means of one set of answers in the eyes of both evaluators, and its texts."""
     found = _quantities(out, name, target)
@@ -337,20 +305,14 @@ def _write_scored(
 ) -> None:
     """The file that says "done" comes last."""
     (out / "scores").mkdir(parents=True, exist_ok=True)
-    _write_whole(
+    rundir.write_whole(
         out / "scores" / f"{name}.text.json",
         measure.text_figures(said, study.held_out.answers),
     )
     for who in ("second", "evaluator"):
-        identity = f"{pathlib.Path(getattr(study, who)).name}:{models.sums[who][:12]}"
+        identity = evaluator_id(getattr(study, who))
         answers = measure.score(said, getattr(models, who), name, identity)
         write_scores(_file(out, name, who), answers)
-
-
-def _write_whole(path: pathlib.Path, entries: Any) -> None:
-    half = path.with_name(path.name + ".part")
-    rundir.write_json(half, entries)
-    os.replace(half, path)
 
 
 def _weights(run: str) -> pathlib.Path:

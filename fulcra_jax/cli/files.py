@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 
-from fulcra_jax import targets, values
+from fulcra_jax import targets
 from fulcra_jax.inference.score_lines import ScoredAnswers, read_scores
 
 
@@ -57,34 +57,6 @@ def rows_of(answers: ScoredAnswers, places: np.ndarray) -> ScoredAnswers:
         answers.probs[places],
         texts(answers.evaluators),
     )
-
-
-def parse_target(text: str) -> np.ndarray:
-    """`[10]` a named target, or ten numbers between commas.
-
-    Raises:
-      KeyError: if the name is unknown.
-      ValueError: if the numbers are no target.
-
-    >>> parse_target("0,0,0,0,0, 1,0,1,1,.5").tolist()
-    [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.5]
-    >>> parse_target("Harmless").argmax().item()
-    5
-    """
-    if "," not in text:
-        return np.asarray(targets.target(text), np.float64)
-    try:
-        numbers = np.array([float(part) for part in text.split(",")])
-    except ValueError:
-        numbers = np.zeros(0)
-    if numbers.shape != (len(values.BASIC),) or not (np.abs(numbers) <= 1.0).all():
-        raise ValueError(
-            f"--target is {text!r:.60}; it should be a name, or {len(values.BASIC)} "
-            "numbers in [-1, 1] with commas between."
-        )
-    if not numbers.any():
-        raise ValueError("--target is zero everywhere: no answer is then better.")
-    return numbers
 
 
 def warn_of_target(target: np.ndarray, gate: str) -> None:

@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from fulcra_jax import alignment, objectives
+from fulcra_jax import alignment, objectives, targets
 from fulcra_jax.cli.files import (
     check_new,
-    parse_target,
     scored_answers,
     warn_of_target,
 )
@@ -62,7 +61,7 @@ def run(arguments: Pairs) -> None:
     if not single and arguments.threshold is not None:
         raise ValueError("pairs: --threshold is for --format unpaired.")
     check_new(arguments.out, "--out")
-    target = parse_target(arguments.target)
+    target = targets.parse_target(arguments.target)
     answers = scored_answers(arguments.scores, arguments.evaluator)
     distances = -np.asarray(
         objectives.baselign_reward(

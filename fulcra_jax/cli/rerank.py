@@ -9,10 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from fulcra_jax import alignment, inference, objectives, values
+from fulcra_jax import alignment, inference, objectives, targets, values
 from fulcra_jax.cli.files import (
     check_new,
-    parse_target,
     rows_of,
     scored_answers,
     warn_of_target,
@@ -48,7 +47,7 @@ def run(arguments: Rerank) -> None:
     if arguments.n < 0:
         raise ValueError(f"rerank: --n is {arguments.n}; it should be at least 0.")
     check_new(arguments.out, "--out")
-    target = parse_target(arguments.target)
+    target = targets.parse_target(arguments.target)
     answers = scored_answers(arguments.scores, arguments.evaluator)
     warn_of_target(target, arguments.gate)
     found = alignment.rerank(

@@ -10,6 +10,7 @@ from fulcra_jax.targets.ess import EssTarget as EssTarget
 from fulcra_jax.targets.ess import from_ess as from_ess
 from fulcra_jax.targets.explicit import EXPLICIT as EXPLICIT
 from fulcra_jax.targets.explicit import Target as Target
+from fulcra_jax.targets.explicit import parse_target as parse_target
 from fulcra_jax.targets.explicit import target as target
 from fulcra_jax.targets.importance import PAN_CULTURAL_ORDER as PAN_CULTURAL_ORDER
 from fulcra_jax.targets.importance import PAN_CULTURAL_RANKS as PAN_CULTURAL_RANKS

@@ -69,6 +69,43 @@ def target(name: str) -> jax.Array:
     return jnp.asarray(EXPLICIT[folded].vector, jnp.zeros(()).dtype)
 
 
+def parse_target(text: str) -> np.ndarray:
+    """A target as a command line gives it: a name, or ten numbers between commas.
+
+    Args:
+      text: one of `EXPLICIT`, in any case; or numbers in [-1, 1], not all 0.
+
+    Returns:
+      `[V]` float64.
+
+    Raises:
+      KeyError: if the name is unknown.
+      ValueError: if the numbers are no target.
+
+    Reference:
+      As `target`.
+
+    >>> parse_target("0,0,0,0,0, 1,0,1,1,.5").tolist()
+    [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.5]
+    >>> parse_target("Harmless").argmax().item()
+    5
+    """
+    if "," not in text:
+        return np.asarray(target(text), np.float64)
+    try:
+        numbers = np.array([float(part) for part in text.split(",")])
+    except ValueError:
+        numbers = np.zeros(0)
+    if numbers.shape != (len(BASIC),) or not (np.abs(numbers) <= 1.0).all():
+        raise ValueError(
+            f"target is {text!r:.60}; it should be a name, or {len(BASIC)} numbers in "
+            "[-1, 1] with commas between."
+        )
+    if not numbers.any():
+        raise ValueError("target is zero everywhere: no answer is then better.")
+    return numbers
+
+
 def _target(vector: list[float] | np.ndarray, source: str) -> Target:
     numbers = np.asarray(vector, np.float64)
     numbers.setflags(write=False)

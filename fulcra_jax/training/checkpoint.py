@@ -64,6 +64,21 @@ class Checkpoints:
         self._compare(step, like)
         return self._manager.restore(step, args=ocp.args.StandardRestore(like))
 
+    def newest(self, state: Any) -> Any:
+        """The newest state on one device, or the one given where none was saved.
+
+        Raises:
+          ValueError: as `restore`.
+        """
+        if self.latest_step() is None:
+            return state
+        place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        like = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+            state,
+        )
+        return self.restore(like)
+
     def _compare(self, step: int, like: Any) -> None:
         held = _shapes(self._manager.item_metadata(step))
         want = _shapes(like)
