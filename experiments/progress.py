@@ -73,3 +73,20 @@ class Progress:
     def say(self, text: str) -> None:
         """Prints a line without breaking the live one."""
         (self._live.console if self._live else rich.console.Console()).print(text)
+
+
+class Counter:
+    """Says how many of n are done, every ten seconds: for work without a loss."""
+
+    def __init__(self, what: str, n: int) -> None:
+        """Args: what: is counted. n: how many in all."""
+        self._what, self._n = what, n
+        self._start = self._printed = time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        """Args: done: how many so far."""
+        now = time.monotonic()
+        if now - self._printed >= _QUIET and done < self._n:
+            self._printed = now
+            left = (now - self._start) / max(done, 1) * (self._n - done)
+            print(f"{self._what} {done:,}/{self._n:,}  ETA {left:.0f} s", flush=True)

@@ -6,7 +6,7 @@ Axes: N answers (prompts x answers to each), V values, M quantities.
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -57,6 +57,7 @@ def answer(
     answers: int,
     seed: int,
     batch_size: int = 128,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Said:
     """Answers to every prompt, and how far their policy is from the reference.
 
@@ -69,6 +70,7 @@ def answer(
       answers: to each prompt.
       seed: of the draws.
       batch_size: answers drawn at once.
+      progress: called with the number of answers done.
     """
     ids, where = codec.encode_prompts(prompts)
     rows = np.repeat(np.arange(len(prompts)), answers)
@@ -93,6 +95,7 @@ def answer(
             kl.append(np.asarray(away)[:n])
         tokens.append(np.asarray(drawn.where.sum(1))[:n])
         said += codec.decode(np.asarray(drawn.tokens)[:n], np.asarray(drawn.where)[:n])
+        progress(len(said))
     return Said(
         [prompts[row] for row in rows.tolist()],
         said,

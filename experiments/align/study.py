@@ -23,6 +23,7 @@ from experiments import rundir
 from experiments.align import arm, measure, report
 from experiments.align.settings import HeldOut, Study
 from experiments.exits import Stop
+from experiments.progress import Counter
 from experiments.toy_lm import files, texts
 from fulcra_jax import alignment, catalogue, objectives, targets
 from fulcra_jax.inference import Predictor, evaluator_id, read_scores, write_scores
@@ -158,17 +159,21 @@ def pool_figures(
         return
     n = study.held_out.best_of
     print(f"best-of-n: {len(prompts) * n:,} answers of the start", flush=True)
+    total = len(prompts) * n
     config, params, codec = models.start
     said = measure.answer(
-        config, params, params, codec, prompts, answers=n, seed=study.held_out.seed + 1
-    )
+        config, params, params, codec, prompts, answers=n,
+        seed=study.held_out.seed + 1, progress=Counter("drawn", total),
+    )  # fmt: skip
     known.parent.mkdir(parents=True, exist_ok=True)
     half = known.with_name("pool.part.npz")
-    np.savez_compressed(
-        half,
-        evaluator=models.evaluator.score(said.prompts, said.responses).scores,
-        second=models.second.score(said.prompts, said.responses).scores,
-    )
+    found = {
+        who: getattr(models, who)
+        .score(said.prompts, said.responses, progress=Counter(f"scored, {who}", total))
+        .scores
+        for who in ("evaluator", "second")
+    }
+    np.savez_compressed(half, **found)
     os.replace(half, known)
 
 
