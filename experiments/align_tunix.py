@@ -333,8 +333,7 @@ def _policy(
         pad_token=arguments.pad_token,
     )
     model = adapter.load_policy(path, mesh=mesh)
-    if entries["model_type"] == "llama":
-        stack.enter_context(adapter.llama_rope(entries))
+    stack.enter_context(adapter.checkpoint_rope(entries))
     return model, tokenizer
 
 

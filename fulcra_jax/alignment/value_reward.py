@@ -185,14 +185,13 @@ class ValueReward:
         column = columns[self.column]
         if len(column) == n and all(isinstance(entry, str) for entry in column):
             return np.stack([_vector(entry) for entry in column])
-        numbers = np.asarray(column, np.float32)
-        if numbers.shape != (n, _V):
+        if np.shape(column) != (n, _V):
             raise ValueError(
                 f"value_reward.judge: column {self.column!r} has shape "
-                f"{numbers.shape}; expected ({n}, {_V}). Tunix flattens arrays for "
+                f"{np.shape(column)}; expected ({n}, {_V}). Tunix flattens arrays for "
                 "micro-batches: target_column writes targets as texts."
             )
-        return np.stack([_vector(row) for row in numbers])
+        return np.stack([_vector(row) for row in column])
 
 
 def target_column(vectors: Any) -> np.ndarray:

@@ -14,13 +14,13 @@ than one would expect, and what is done about it:
 | padding may be drawn, and makes a hole in the answer | `Rollout` never draws it |
 | old log-probabilities are those of temperature 1 | `Rollout` takes the sampling's |
 | padding that is also the end is left out of the loss | `PolicyTokenizer` refuses it |
-| Llama's rotary base and scaling are not read | `llama_rope` |
+| the rotary base of Llama and Qwen3 is not read | `checkpoint_rope` |
 """
 
 from fulcra_jax.alignment.tunix.learner import make_learner as make_learner
 from fulcra_jax.alignment.tunix.learner import make_mesh as make_mesh
 from fulcra_jax.alignment.tunix.learner import place as place
-from fulcra_jax.alignment.tunix.models import llama_rope as llama_rope
+from fulcra_jax.alignment.tunix.models import checkpoint_rope as checkpoint_rope
 from fulcra_jax.alignment.tunix.models import load_policy as load_policy
 from fulcra_jax.alignment.tunix.models import random_qwen3 as random_qwen3
 from fulcra_jax.alignment.tunix.models import read_config as read_config

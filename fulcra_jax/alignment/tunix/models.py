@@ -35,7 +35,7 @@ def random_qwen3(
         num_heads=heads,
         head_dim=width // heads,
         num_kv_heads=key_value_heads,
-        rope_theta=10_000,
+        rope_theta=1_000_000,
         norm_eps=1e-6,
         use_tied_embedding=True,
     )
@@ -58,7 +58,7 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
 def load_policy(path: pathlib.Path, *, mesh: jax.sharding.Mesh) -> nnx.Module:
     """A model of a Hugging Face directory with safetensors, in float32.
 
-    Qwen2, Qwen3 and Llama; a Llama is right inside `llama_rope` only.
+    Qwen2, Qwen3 and Llama; right inside `checkpoint_rope` only.
 
     Args:
       path: the directory.
@@ -83,9 +83,9 @@ def load_policy(path: pathlib.Path, *, mesh: jax.sharding.Mesh) -> nnx.Module:
             )
     scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
     kind = scaling.get("rope_type") or scaling.get("type") or "default"
-    if family != "llama" and kind != "default":
+    if family == "qwen2" and kind != "default":
         raise ValueError(
-            f"models.load_policy: {path}: rope_type is {kind!r}; tunix's {family} has "
+            f"models.load_policy: {path}: rope_type is {kind!r}; tunix's qwen2 has "
             "'default' only."
         )
     heads = config["num_attention_heads"]
@@ -120,28 +120,33 @@ def _family(family: str, fields: dict[str, Any], tied: bool) -> tuple[Any, Any]:
 
 
 @contextlib.contextmanager
-def llama_rope(config: Mapping[str, Any]) -> Iterator[None]:
-    """Gives tunix's Llama the rotary positions of a checkpoint, inside the block.
+def checkpoint_rope(config: Mapping[str, Any]) -> Iterator[None]:
+    """Gives tunix's models the rotary positions of a checkpoint, inside the block.
 
-    Tunix 0.1.7 turns by a base of 1e6 whatever config.json says, and knows no scaling.
-    What is compiled inside the block keeps its positions; all Llamas of the process
-    have the same ones there.
+    The Llama and the Qwen3 of tunix 0.1.7 turn by a base of 1e6 whatever config.json
+    says, and know no scaling; its Qwen2 is right. What is compiled inside the block
+    keeps its positions; all models of the family have the same ones there.
 
     Args:
-      config: of config.json, as in `rope_frequencies`.
+      config: of config.json, with its model_type, as in `rope_frequencies`.
 
     Raises:
       KeyError: if the scaling is unknown.
     """
     frequencies = rope_frequencies(config)
+    wrong = {"llama": _imports.llama, "qwen3": _imports.qwen3}
+    module = wrong.get(config["model_type"])
+    if module is None:
+        yield
+        return
 
     def apply_rope(x: jax.Array, positions: jax.Array, head_dim: int) -> jax.Array:
         del head_dim
         return rotate(x, positions, frequencies)
 
-    before = _imports.llama.apply_rope
-    _imports.llama.apply_rope = apply_rope
+    before = module.apply_rope
+    module.apply_rope = apply_rope
     try:
         yield
     finally:
-        _imports.llama.apply_rope = before
+        module.apply_rope = before
