@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rewards of an evaluator, rotary positions, tokenizers: what needs no rollout loop."""
 
+import importlib
+import sys
 from types import SimpleNamespace
 
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ import pytest
 import tokenizers
 import transformers
 
+from experiments import align_tunix
 from fulcra_jax import objectives, targets, values
 from fulcra_jax.alignment import (
     PolicyTokenizer,
@@ -145,6 +148,19 @@ def test_a_column_that_cannot_be_is_refused(columns, error, message):
         reward(**texts(2), **columns)
 
 
+def test_without_tunix_one_sentence_says_how_to_install_it(monkeypatch, capsys):
+    for name in list(sys.modules):
+        if name.split(".")[0] == "tunix" or name.startswith("fulcra_jax.alignment.tun"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "tunix", None)
+    with pytest.raises(ImportError, match=r'pip install "fulcra_jax\[align\]"'):
+        importlib.import_module("fulcra_jax.alignment.tunix")
+    assert align_tunix.main(["--evaluator", "nowhere"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert 'pip install "fulcra_jax[align]"' in said
+
+
 def test_scores_of_another_shape_are_refused():
     wrong = SimpleNamespace(score=lambda *_: SimpleNamespace(scores=np.zeros((2, 9))))
     with pytest.raises(ValueError, match=r"scores have shape \(2, 9\); expected"):
@@ -160,6 +176,8 @@ def test_rotary_frequencies_by_hand():
         "rope_parameters": {"rope_theta": 1e4, "rope_type": "default"},
     }
     np.testing.assert_array_equal(rope_frequencies(new), rope_frequencies(plain))
+    old = {"hidden_size": 64, "num_attention_heads": 8}  # of the first Llama
+    np.testing.assert_array_equal(rope_frequencies(old), rope_frequencies(plain))
     linear = plain | {"rope_scaling": {"type": "linear", "factor": 4.0}}
     np.testing.assert_allclose(rope_frequencies(linear), np.array(want) / 4, rtol=1e-6)
 
@@ -186,7 +204,6 @@ def test_the_scaling_of_llama_3_by_hand():
     ("config", "message"),
     [
         ({"rope_scaling": {"rope_type": "yarn"}}, "'yarn' is unknown; known are: def"),
-        ({"head_dim": 8}, "no rope_theta"),
         ({"rope_theta": 1e4}, "no hidden_size"),
         (
             {"rope_theta": 1.0, "head_dim": 8, "rope_scaling": {"type": "linear"}},

@@ -231,6 +231,21 @@ def test_a_policy_learns_what_is_rewarded(adapter, tokenizer):
     assert np.mean(means[-3:]) > np.mean(means[:3]) + 3 * spread
 
 
+def test_the_reward_is_a_plain_reward_function_as_well(adapter):
+    """In tunix's own manager: what it sums is exact, and a failure is the worst."""
+    module = importlib.import_module("tunix.rl.reward_manager")
+    reward = ValueReward(Letters(), np.eye(10)[5])
+    manager = module.SequenceRewardManager([reward], adapter.grpo_config(answers=2))
+    answers = ["aeiou", "bcdfe", "azure", ""]
+    found = manager(prompts=["?"] * 4, completions=answers, mode="train")
+    assert found["rewards"].tolist() == [
+        0.0,
+        float(np.float32(0.2) - np.float32(1.0)),
+        -2.0,
+        -1.0,
+    ]
+
+
 def test_a_manager_wants_one_value_reward(adapter):
     config = adapter.grpo_config(answers=2)
     with pytest.raises(ValueError, match="should be one ValueReward"):
@@ -360,7 +375,9 @@ def test_the_loss_is_the_pure_one_with_the_gradient_of_the_reverse_kl(
     def ours(model):
         return loss(model, example, config, tokenizer.pad_id(), tokenizer.eos_id())[0]
 
-    found, want = (jax.tree.leaves(nnx.grad(f)(model)) for f in (ours, by_hand))
+    found, want = (
+        jax.tree.leaves(nnx.jit(nnx.grad(f))(model)) for f in (ours, by_hand)
+    )
     scale = max(float(jnp.abs(x).max()) for x in want)
     assert scale > 1e-3
     for one, other in zip(found, want, strict=True):
@@ -417,7 +434,7 @@ def test_a_learner_that_cannot_be_is_refused(adapter, tokenizer):
 HUB = {
     "num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 48,
     "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 320,
-    "rms_norm_eps": 1e-6, "hidden_act": "silu", "rope_theta": 10_000.0,
+    "rms_norm_eps": 1e-6, "head_dim": 8, "hidden_act": "silu", "rope_theta": 10_000.0,
     "tie_word_embeddings": False,
 }  # fmt: skip
 LLAMA_3 = {

@@ -25,8 +25,9 @@ def rope_frequencies(config: Mapping[str, Any]) -> np.ndarray:
     L the length that the model was first trained on.
 
     Args:
-      config: of config.json: rope_theta and rope_scaling, or rope_parameters, which
-        transformers writes since 5; head_dim, or hidden_size and num_attention_heads.
+      config: of config.json: rope_theta (10,000 if not there, as in old files) and
+        rope_scaling, or rope_parameters, which transformers writes since 5; head_dim,
+        or hidden_size and num_attention_heads.
 
     Returns:
       `[K/2]` float32, in radians per position.
@@ -43,7 +44,7 @@ def rope_frequencies(config: Mapping[str, Any]) -> np.ndarray:
     [1.0, 0.009999999776482582]
     """
     caller = "rope.rope_frequencies"
-    asked = {**config, **(config.get("rope_scaling") or {})}
+    asked = {"rope_theta": 10_000.0, **config, **(config.get("rope_scaling") or {})}
     asked |= config.get("rope_parameters") or {}
 
     def field(name: str) -> float:

@@ -15,6 +15,21 @@ from fulcra_jax import _check
 from fulcra_jax.alignment.rope import rope_frequencies, rotate
 from fulcra_jax.alignment.tunix import _imports
 
+_COMMON = (
+    "num_hidden_layers",
+    "num_attention_heads",
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "rms_norm_eps",
+)
+_FIELDS = {
+    "qwen2": (*_COMMON, "num_key_value_heads"),
+    "qwen3": (*_COMMON, "num_key_value_heads", "head_dim"),
+    "llama": _COMMON,
+}
+"""What config.json has to say of a family; for the rest there is one default."""
+
 
 def random_qwen3(
     *,
@@ -67,12 +82,15 @@ def load_policy(path: pathlib.Path, *, mesh: jax.sharding.Mesh) -> nnx.Module:
     Raises:
       FileNotFoundError: if there is no config.json.
       KeyError: if the family is another.
-      ValueError: if the checkpoint has a part that tunix's model has not.
+      ValueError: if the checkpoint has a part that tunix's model has not, or a field is
+        missing.
     """
     config = read_config(path)
     family = config.get("model_type", "")
-    known = ("qwen2", "qwen3", "llama")
-    _check.known(f"models.load_policy: {path}", "model_type", family, known)
+    _check.known(f"models.load_policy: {path}", "model_type", family, tuple(_FIELDS))
+    missing = [name for name in _FIELDS[family] if config.get(name) is None]
+    if missing:
+        raise ValueError(f"models.load_policy: {path}: has no {', '.join(missing)}.")
     refuse = {"hidden_act": "silu", "mlp_bias": False, "use_sliding_window": False}
     refuse |= {} if family == "qwen2" else {"attention_bias": False}
     for name, can in refuse.items():
@@ -97,7 +115,7 @@ def load_policy(path: pathlib.Path, *, mesh: jax.sharding.Mesh) -> nnx.Module:
         "num_heads": heads,
         "head_dim": config.get("head_dim") or config["hidden_size"] // heads,
         "num_kv_heads": config.get("num_key_value_heads") or heads,
-        "rope_theta": scaling.get("rope_theta") or config.get("rope_theta"),
+        "rope_theta": scaling.get("rope_theta") or config.get("rope_theta") or 10_000.0,
         "norm_eps": config["rms_norm_eps"],
     }
     tied = bool(config.get("tie_word_embeddings", False))
