@@ -153,7 +153,7 @@ def checkpoint_rope(config: Mapping[str, Any]) -> Iterator[None]:
     """
     frequencies = rope_frequencies(config)
     wrong = {"llama": _imports.llama, "qwen3": _imports.qwen3}
-    module = wrong.get(config["model_type"])
+    module: Any = wrong.get(config["model_type"])
     if module is None:
         yield
         return
