@@ -5,6 +5,7 @@ PYTHON ?= python3
 PY := $(VENV)/bin/python
 READY := $(VENV)/.fulcra-ready
 PARITY := $(VENV)/.fulcra-parity
+TUNIX := $(VENV)/.fulcra-align
 ALIGN ?= runs/align
 
 help:  ## What each target does.
@@ -38,11 +39,11 @@ check: $(READY)  ## Format, lint, types. Changes nothing.
 	$(PY) -m ruff check .
 	$(PY) -m basedpyright
 
-test: $(READY)  ## All tests on CPU: no network, no torch.
-	$(PY) -m pytest -m "not parity"
+test: $(READY)  ## All tests on CPU: no network, no torch, no tunix.
+	$(PY) -m pytest -m "not parity and not tunix"
 
 test-fast: $(READY)  ## The tests without those that train.
-	$(PY) -m pytest -m "not parity and not slow"
+	$(PY) -m pytest -m "not parity and not tunix and not slow"
 
 parity: $(PARITY)  ## Live comparison with transformers (installs torch).
 	$(PY) -m pytest -m parity
@@ -50,6 +51,13 @@ parity: $(PARITY)  ## Live comparison with transformers (installs torch).
 $(PARITY): $(READY) requirements-parity.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-parity.txt
 	@touch $(PARITY)
+
+align: $(TUNIX)  ## The adapter to google-tunix (installs it).
+	$(PY) -m pytest -m tunix
+
+$(TUNIX): $(READY) requirements.txt requirements-align.txt
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-align.txt
+	@touch $(TUNIX)
 
 goldens: $(PARITY)  ## Write tests/goldens anew from the reference implementation.
 	$(PY) -m tests.goldens.make_deberta
@@ -101,4 +109,4 @@ lock:  ## Write requirements.txt anew from requirements.in.
 	mv .requirements.new requirements.txt
 	rm -rf .venv-lock
 
-.PHONY: help setup demo study fix check test test-fast parity goldens references goldens-scoring references-objectives goldens-objectives lock
+.PHONY: help setup demo study fix check test test-fast parity align goldens references goldens-scoring references-objectives goldens-objectives lock

@@ -4,6 +4,9 @@
 import jax
 import pytest
 
+# Needs google-tunix, and importing that changes settings of flax for all other tests.
+collect_ignore = ["fulcra_jax/alignment/tunix"]
+
 # Before the first array: the number of devices is fixed when the backend starts.
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -74,19 +74,27 @@ def create(
     check_free(path)
     path.mkdir(parents=True, exist_ok=True)
     save_config(path / "config.py", config)
-    entries = {
-        "command": shlex.join([sys.executable, *sys.orig_argv[1:]]),
-        "commit": _commit(),
-        "started": datetime.datetime.now(datetime.UTC).isoformat(),
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "device": jax.devices()[0].device_kind,
-        "devices": len(jax.devices()),
+    entries = about() | {
         "data": list(notes),
         "data_sha256": fingerprint(rows),
         "config_sha256": catalogue.sha256_of(path / "config.py"),
     }
     write_json(path / "run.json", entries)
+
+
+def about(packages: Sequence[str] = ()) -> dict[str, Any]:
+    """How and on what this process runs: command, commit, versions, devices."""
+    return {
+        "command": shlex.join([sys.executable, *sys.orig_argv[1:]]),
+        "commit": _commit(),
+        "started": datetime.datetime.now(datetime.UTC).isoformat(),
+        "python": platform.python_version(),
+        "versions": {
+            name: importlib.metadata.version(name) for name in (*_PACKAGES, *packages)
+        },
+        "device": jax.devices()[0].device_kind,
+        "devices": len(jax.devices()),
+    }
 
 
 def reopen(path: pathlib.Path) -> Config:

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import fulcra_jax
 from fulcra_jax import scoring
 
 PURE_ROOMS = ("scoring", "objectives", "targets")
@@ -27,10 +26,12 @@ GARBAGE = {"f": jnp.nan, "i": 2**31 - 1, "u": 0, "b": True}
 
 
 def modules_of(rooms):
-    for found in pkgutil.walk_packages(fulcra_jax.__path__, "fulcra_jax."):
-        parts = found.name.split(".")
-        if parts[1] in rooms and not parts[-1].startswith("_"):
-            yield importlib.import_module(found.name)
+    for room in rooms:
+        top = importlib.import_module(f"fulcra_jax.{room}")
+        yield top
+        for found in pkgutil.iter_modules(getattr(top, "__path__", ())):
+            if not found.name.startswith("_"):
+                yield importlib.import_module(f"{top.__name__}.{found.name}")
 
 
 def public_functions(rooms):

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 import tyro
 
-from experiments.align import study
+from experiments.align import study, tunix_run
 from experiments.align.settings import Study
 from experiments.exits import exit_code
 
@@ -29,12 +29,19 @@ from experiments.exits import exit_code
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     arguments = tyro.extras.subcommand_cli_from_dict(
-        {"toy": Study},
+        {"toy": Study, "tunix": tunix_run.Arguments},
         args=argv,
         prog="python -m experiments.align",
         description=__doc__,
     )
-    return exit_code(lambda: study.run(arguments))
+
+    def work() -> None:
+        if isinstance(arguments, Study):
+            study.run(arguments)
+        else:
+            tunix_run.run(arguments)
+
+    return exit_code(work)
 
 
 if __name__ == "__main__":

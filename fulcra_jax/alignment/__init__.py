@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What moves a language model toward a target: so far by choosing among its answers.
+"""What moves a language model toward a target.
 
-Reranking, and preference pairs for trainers of others. The rollout adapters will stand
-here as well.
+Choosing among its answers, preference pairs for trainers of others, and from an
+evaluator and a target to what a rollout loop asks for. `fulcra_jax.alignment.tunix` is
+the adapter to google-tunix; it needs `pip install "fulcra_jax[align]"` and is imported
+by name. The rest needs jax only.
 """
 
 from fulcra_jax.alignment.groups import AnswerGroups as AnswerGroups
 from fulcra_jax.alignment.groups import group_by_prompt as group_by_prompt
+from fulcra_jax.alignment.policy_tokenizer import PolicyTokenizer as PolicyTokenizer
 from fulcra_jax.alignment.preference_lines import PreferencePairs as PreferencePairs
 from fulcra_jax.alignment.preference_lines import UnpairedAnswers as UnpairedAnswers
 from fulcra_jax.alignment.preference_lines import read_pairs as read_pairs
@@ -21,3 +24,9 @@ from fulcra_jax.alignment.rerank import Reranked as Reranked
 from fulcra_jax.alignment.rerank import best_of_n_table as best_of_n_table
 from fulcra_jax.alignment.rerank import rerank as rerank
 from fulcra_jax.alignment.rerank import selection_probs as selection_probs
+from fulcra_jax.alignment.rope import rope_frequencies as rope_frequencies
+from fulcra_jax.alignment.rope import rotate as rotate
+from fulcra_jax.alignment.value_reward import Evaluator as Evaluator
+from fulcra_jax.alignment.value_reward import Judged as Judged
+from fulcra_jax.alignment.value_reward import ValueReward as ValueReward
+from fulcra_jax.alignment.value_reward import target_column as target_column
