@@ -22,7 +22,7 @@ def _in_range(owner: str, field: str, number: float, low: float, high: float) ->
 class Training:
     """How a policy is trained."""
 
-    steps: int = 40
+    steps: int = 55
     prompts: int = 8
     """Prompts of a step."""
     answers: int = 8
@@ -33,11 +33,11 @@ class Training:
     passes: int = 2
     """Passes over the answers of a step, with the clipped ratio of PPO."""
     clip: float = 0.2
-    kl_coefficient: float = 0.3
+    kl_coefficient: float = 0.25
     """Of the KL to the start, in units of the reward's running deviation per nat."""
     kl_target: float = 6.0
     """Nats per answer that the controller steers to; 0 leaves the coefficient."""
-    kl_horizon: float = 2_000.0
+    kl_horizon: float = 10_000.0
     """Answers in which the controller could change the coefficient by a fifth."""
     prompt_pool: int = 512
     """Different training prompts."""
