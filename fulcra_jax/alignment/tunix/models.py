@@ -137,6 +137,39 @@ def _family(family: str, fields: dict[str, Any], tied: bool) -> tuple[Any, Any]:
     return asked, _imports.qwen3_params.create_model_from_safe_tensors
 
 
+def end_tokens(path: pathlib.Path, *, end_id: int, pad_id: int) -> tuple[int, ...]:
+    """All tokens that end an answer of a model, the tokenizer's own end first.
+
+    Those of generation_config.json, or where it names none of config.json. Padding is
+    none of them here, even if it is there: it is never drawn (`Rollout`).
+
+    Args:
+      path: a model directory.
+      end_id: the tokenizer's own end.
+      pad_id: what it pads with.
+
+    Raises:
+      ValueError: if the file is damaged, or an end is no token.
+    """
+    known: Any = None
+    for name in ("generation_config.json", "config.json"):
+        if known is not None or not (path / name).is_file():
+            continue
+        try:
+            known = json.loads((path / name).read_text("utf-8")).get("eos_token_id")
+        except (ValueError, AttributeError):
+            raise ValueError(f"{path / name}: is damaged.") from None
+        several = known if isinstance(known, list) else [known]
+        if known is not None and not all(type(x) is int and x >= 0 for x in several):
+            raise ValueError(
+                f"{path / name}: eos_token_id is {known!r}; expected the number of a "
+                "token, or several."
+            )
+    known = [] if known is None else known if isinstance(known, list) else [known]
+    ends = dict.fromkeys([end_id, *known])
+    return tuple(x for x in ends if x != pad_id)
+
+
 @contextlib.contextmanager
 def checkpoint_rope(config: Mapping[str, Any]) -> Iterator[None]:
     """Gives tunix's models the rotary positions of a checkpoint, inside the block.
