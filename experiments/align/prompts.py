@@ -126,7 +126,7 @@ def _of_file(
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file of prompts.")
     found: dict[str, str] = {}
-    lines, bad = 0, len(rejects)
+    lines, already = 0, len(rejects)
     for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
         if not line.strip():
             continue
@@ -137,9 +137,9 @@ def _of_file(
             rejects.append(Reject(str(path), number, reason))
         else:
             found.setdefault(_folded(prompt), prompt)
-    bad = len(rejects) - bad
+    bad = len(rejects) - already
     if bad:
-        first = told(rejects[-bad])
+        first = told(rejects[already])
         notes.append(f"{path}: {bad} of {lines} lines set aside; the first: {first}")
     if lines - bad > len(found):
         notes.append(f"{path}: {lines - bad - len(found)} prompts stand there twice")

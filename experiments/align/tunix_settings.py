@@ -26,7 +26,13 @@ class Tiny:
 class Arguments:
     """Align a language model of tunix's zoo, and measure what changed.
 
-    The same command continues a run that was stopped.
+    --model reads a Hugging Face directory of Qwen2, Qwen3 or Llama. Without it a small
+    random Qwen3 is taken, to see that everything runs: it speaks in syllables before
+    and after.
+
+    The same command continues a run that was stopped, and ends with the same figures.
+    --out holds report.md and figures.json, the answers with their scores, metrics.jsonl
+    and checkpoints/.
     """
 
     evaluator: str

@@ -122,7 +122,9 @@ def test_the_block_ends_with_an_error_as_well(adapter):
 @pytest.mark.parametrize(
     ("family", "changes", "error", "message"),
     [
-        ("gemma2", {}, KeyError, "'gemma2' is unknown; known are: qwen2, qwen3, llama"),
+        ("gemma2", {}, ValueError, "loads gemma2 right was not compared"),
+        ("qwen3_moe", {}, ValueError, "expected qwen2, qwen3, llama"),
+        ("gpt2", {}, KeyError, "'gpt2' is unknown; known are: qwen2, qwen3, llama"),
         ("qwen3", {"hidden_act": "gelu"}, ValueError, "hidden_act is 'gelu'"),
         ("qwen3", {"attention_bias": True}, ValueError, "attention_bias is True"),
         ("llama", {"mlp_bias": True}, ValueError, "mlp_bias is True"),
