@@ -184,14 +184,14 @@ def verdicts(figures: Mapping[str, Any]) -> list[str]:
 
 def beyond_control(name: str, x: Mapping[str, measure.Mean]) -> str:
     """Whether a model moved beyond its control, in the eyes of each evaluator."""
-    what = "moved" if x["evaluator"].low > 0.0 else "did not clearly move"
+    what = "moved" if above_zero(x["evaluator"]) else "did not clearly move"
     said = (
         f"{name}: the model {what} toward the target beyond the control: "
         f"{signed(x['evaluator'])}"
     )
     if "second" not in x:
         return said + "."
-    same = "agrees" if x["second"].low > 0.0 else "does not clearly agree"
+    same = "agrees" if above_zero(x["second"]) else "does not clearly agree"
     return f"{said}; the second evaluator {same}: {signed(x['second'])}."
 
 
@@ -214,6 +214,20 @@ def signed(x: measure.Mean) -> str:
     '+.123 [+.10, +.15]'
     """
     return f"{_plus(x.mean, 3)} [{_plus(x.low, 2)}, {_plus(x.high, 2)}]"
+
+
+def plus(x: measure.Mean) -> str:
+    """A change with its sign alone."""
+    return _plus(x.mean, 3)
+
+
+def above_zero(x: measure.Mean) -> bool:
+    """Whether the interval, as it is printed, lies above 0.
+
+    >>> above_zero(measure.Mean(0.001, 0.0005, 0.002))
+    False
+    """
+    return round(x.low, 2) > 0.0
 
 
 def interval(x: measure.Mean) -> str:

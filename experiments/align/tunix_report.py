@@ -156,14 +156,12 @@ def _write_comparison(
 
 
 def _pair_table(who: str, figures: Mapping[str, Any]) -> Table:
-    header = ["", "under the target", "under the control", "difference"]
+    header = ["", "target", "control", "target - control"]
     body = [
         [
             name,
-            *(
-                tables.signed(figures[part][who][name])
-                for part in ("target", "control", "beyond")
-            ),
+            *(tables.plus(figures[part][who][name]) for part in ("target", "control")),
+            tables.signed(figures["beyond"][who][name]),
         ]
         for name in (*values.ABBREVIATIONS, *_TOLD)
     ]
@@ -258,7 +256,7 @@ def _texts_table(start: Mapping[str, Any], entry: Mapping[str, Any]) -> Table:
 def _moved(entry: Mapping[str, Any]) -> str:
     """Whether the model moved toward the target, in the eyes of each evaluator."""
     x = entry["change"]["evaluator"]["toward"]
-    way = "moved" if x.low > 0.0 else "did not clearly move"
+    way = "moved" if tables.above_zero(x) else "did not clearly move"
     said = f"The model {way} toward the target: {tables.signed(x)}"
     if "second" in entry["change"]:
         other = tables.signed(entry["change"]["second"]["toward"])
