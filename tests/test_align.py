@@ -330,8 +330,8 @@ def test_a_stopped_study_ends_the_same(models, finished, tmp_path, sign):
     ("more", "message"),
     [
         ({"target": "atlantis"}, "'atlantis' is unknown"),
-        ({"target": "1,2"}, "expected a name, or ten numbers"),
-        ({"target": "0,0,0,0,0,0,0,0,0,0"}, "not all 0"),
+        ({"target": "1,2"}, "should be a name, or 10 numbers"),
+        ({"target": "0,0,0,0,0,0,0,0,0,0"}, "zero everywhere"),
         ({"decoder": "nowhere"}, "experiments.pretrain_decoder --out nowhere"),
         ({"evaluator": "nowhere"}, "nowhere does not exist"),
     ],

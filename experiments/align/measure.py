@@ -104,9 +104,15 @@ def answer(
     )
 
 
-def score(said: Said, evaluator: Predictor, model: str, name: str) -> ScoredAnswers:
+def score(
+    said: Said,
+    evaluator: Predictor,
+    model: str,
+    name: str,
+    progress: Callable[[int], None] | None = None,
+) -> ScoredAnswers:
     """The answers with the scores of an evaluator."""
-    found = evaluator.score(said.prompts, said.responses)
+    found = evaluator.score(said.prompts, said.responses, progress=progress)
     n = len(said.prompts)
     return ScoredAnswers(
         said.prompts, said.responses, [model] * n, found.scores, found.probs, [name] * n

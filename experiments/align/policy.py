@@ -129,7 +129,7 @@ def make_update(
             (value, new), gradient = jax.value_and_grad(loss, has_aux=True)(
                 params, answers, per_token
             )
-            norm = optax.global_norm(gradient)
+            norm = optax.tree.norm(gradient)
             updates, optimizer = transformation.update(gradient, optimizer, params)
             params = optax.apply_updates(params, updates)
         coefficient = state.kl_coefficient

@@ -5,7 +5,6 @@ import dataclasses
 import math
 from typing import Literal, get_args
 
-from fulcra_jax import targets
 from fulcra_jax.objectives.group import GroupKind
 
 Arm = Literal["target", "control", "released"]
@@ -129,4 +128,3 @@ class Study:
                 )
         for seed in self.seeds:
             _in_range("Study", "seeds", seed, 0, 2**31 - 1)
-        targets.parse_target(self.target)

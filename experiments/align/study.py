@@ -16,20 +16,17 @@ import time
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments import rundir
-from experiments.align import arm, measure, report
+from experiments.align import arm, effects, measure, report
+from experiments.align.effects import alarms as alarms
 from experiments.align.settings import HeldOut, Study
 from experiments.exits import Stop
 from experiments.progress import Counter
 from experiments.toy_lm import files, texts
-from fulcra_jax import alignment, catalogue, objectives, targets
+from fulcra_jax import catalogue, targets
 from fulcra_jax.inference import Predictor, evaluator_id, read_scores, write_scores
-
-EQUAL_KL = 64
-"""Largest n for which best-of-n is taken to have the KL of its bound."""
 
 
 class Models(NamedTuple):
@@ -199,10 +196,7 @@ def collect(
             key = f"{name}-seed{seed}"
             entry = _figures(out, key, target, held_out)
             entry |= {"arm": name, "seed": seed}
-            entry["change"] = {
-                who: measure.differences(after[name][who], before[who], held_out)
-                for who in before
-            }
+            entry["change"] = effects.change(after[name], before, held_out)
             entry["alarms"] = alarms(entry, figures["start"])
             if name == "target":
                 entry["best_of_n"] = best_of_n(out, entry, target, held_out)
@@ -210,90 +204,40 @@ def collect(
         if {"target", "control"} <= set(after):
             # Before is the same, so that the difference of the changes is that of the
             # ends, prompt by prompt.
+            beyond = effects.change(after["target"], after["control"], held_out)
             figures["specificity"][f"seed{seed}"] = {
-                who: measure.differences(
-                    after["target"][who], after["control"][who], held_out
-                )["toward"]
-                for who in before
+                who: x["toward"] for who, x in beyond.items()
             }
     return figures
-
-
-def alarms(entry: dict[str, Any], start: dict[str, Any]) -> list[str]:
-    """What should make one distrust an arm, in sentences."""
-    change = entry["change"]["evaluator"]
-    found = []
-    rise = change["no connection, targeted"].mean
-    if rise >= 0.2:
-        found.append(
-            f"value-free: the share of targeted cells without a connection rose by "
-            f"{rise:.2f}"
-        )
-    kept = entry["text"]["distinct_2"] / start["text"]["distinct_2"]
-    if kept < 0.8:
-        found.append(f"collapse: distinct-2 fell to {kept:.2f} of the start")
-    ratio = entry["text"]["tokens"] / start["text"]["tokens"]
-    if not 0.5 <= ratio <= 2.0:
-        found.append(f"length: answers have {ratio:.2f} times the tokens of the start")
-    mine, other = (
-        entry["change"][who]["reward"].mean for who in ("evaluator", "second")
-    )
-    if mine > 0.0 and other < 0.25 * mine:
-        found.append(
-            f"evaluator: the reward rose by {mine:.2f}, by {other:.2f} in the eyes of "
-            "the second evaluator"
-        )
-    return found
 
 
 def best_of_n(
     out: pathlib.Path, entry: dict[str, Any], target: np.ndarray, held_out: HeldOut
 ) -> dict[str, Any]:
     """The best of n answers of the start, n as large as the KL of the arm allows."""
-    kl = entry["text"]["kl"]
-    bound = float(objectives.best_of_n_kl_bound(jnp.asarray(float(EQUAL_KL))))
-    equal = kl <= bound
-    n = objectives.n_of_kl_bound(kl, most=EQUAL_KL) if equal else held_out.best_of
-    n = min(n, held_out.best_of)
-    pool = np.load(out / "scores" / "pool.npz")
-    by_who = {who: measure.quantities(pool[who], target) for who in pool.files}
-    reward = by_who["evaluator"]["reward"].reshape(held_out.prompts, -1)
-    # How likely each answer of the pool is to be the best of n that are drawn from it.
-    probs = alignment.selection_probs(reward, n)
-
-    def expected(x: np.ndarray) -> np.ndarray:
-        return (probs * x.reshape(held_out.prompts, -1)).sum(1)
-
-    return {
-        "n": n,
-        "kl_bound": float(objectives.best_of_n_kl_bound(jnp.asarray(float(n)))),
-        "kl": kl,
-        "equal_kl": bool(equal),
-        **{
-            who: measure.means({k: expected(x) for k, x in found.items()}, held_out)
-            for who, found in by_who.items()
-        },
-    }
+    with np.load(out / "scores" / "pool.npz") as pool:
+        scores = {who: pool[who] for who in pool.files}
+    return effects.best_of_n(scores, entry["text"]["kl"], target, held_out)
 
 
 def _figures(
     out: pathlib.Path, name: str, target: np.ndarray, held_out: HeldOut
 ) -> dict[str, Any]:
     """Means of one set of answers in the eyes of both evaluators, and its texts."""
-    found = _quantities(out, name, target)
-    return {
-        "text": json.loads((out / "scores" / f"{name}.text.json").read_text()),
-        **{who: measure.means(x, held_out) for who, x in found.items()},
-    }
+    text = json.loads((out / "scores" / f"{name}.text.json").read_text())
+    return effects.means(_quantities(out, name, target), text, held_out)
 
 
 def _quantities(
     out: pathlib.Path, name: str, target: np.ndarray
 ) -> dict[str, dict[str, np.ndarray]]:
-    return {
-        who: measure.quantities(read_scores(_file(out, name, who)).scores, target)
-        for who in ("evaluator", "second")
-    }
+    return effects.quantities(
+        {
+            who: read_scores(_file(out, name, who)).scores
+            for who in ("evaluator", "second")
+        },
+        target,
+    )
 
 
 def _file(out: pathlib.Path, name: str, who: str) -> pathlib.Path:

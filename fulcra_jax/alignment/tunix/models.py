@@ -30,6 +30,17 @@ _FIELDS = {
 }
 """What config.json has to say of a family; for the rest there is one default."""
 
+_NOT_COMPARED = (
+    "gemma",
+    "gemma2",
+    "gemma3",
+    "gemma3_text",
+    "gemma4",
+    "gemma4_text",
+    "qwen3_moe",
+)
+"""Families of tunix's zoo whose logits were not set beside another implementation."""
+
 
 def random_qwen3(
     *,
@@ -73,7 +84,9 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
 def load_policy(path: pathlib.Path, *, mesh: jax.sharding.Mesh) -> nnx.Module:
     """A model of a Hugging Face directory with safetensors, in float32.
 
-    Qwen2, Qwen3 and Llama; right inside `checkpoint_rope` only.
+    Qwen2, Qwen3 and Llama; right inside `checkpoint_rope` only. Gemma in all its
+    versions and the Qwen3 with experts are refused: tunix has models of them, but
+    whether it loads them right was not compared with anything.
 
     Args:
       path: the directory.
@@ -82,11 +95,16 @@ def load_policy(path: pathlib.Path, *, mesh: jax.sharding.Mesh) -> nnx.Module:
     Raises:
       FileNotFoundError: if there is no config.json.
       KeyError: if the family is another.
-      ValueError: if the checkpoint has a part that tunix's model has not, or a field is
-        missing.
+      ValueError: if the family was not compared, the checkpoint has a part that tunix's
+        model has not, or a field is missing.
     """
     config = read_config(path)
     family = config.get("model_type", "")
+    if family in _NOT_COMPARED:
+        raise ValueError(
+            f"models.load_policy: {path}: whether tunix 0.1.7 loads {family} right was "
+            f"not compared with another implementation; expected {', '.join(_FIELDS)}."
+        )
     _check.known(f"models.load_policy: {path}", "model_type", family, tuple(_FIELDS))
     missing = [name for name in _FIELDS[family] if config.get(name) is None]
     if missing:
@@ -135,6 +153,39 @@ def _family(family: str, fields: dict[str, Any], tied: bool) -> tuple[Any, Any]:
         return asked, _imports.qwen2_params.create_model_from_safe_tensors
     asked = _imports.qwen3.ModelConfig(**fields, use_tied_embedding=tied)
     return asked, _imports.qwen3_params.create_model_from_safe_tensors
+
+
+def end_tokens(path: pathlib.Path, *, end_id: int, pad_id: int) -> tuple[int, ...]:
+    """All tokens that end an answer of a model, the tokenizer's own end first.
+
+    Those of generation_config.json, or where it names none of config.json. Padding is
+    none of them here, even if it is there: it is never drawn (`Rollout`).
+
+    Args:
+      path: a model directory.
+      end_id: the tokenizer's own end.
+      pad_id: what it pads with.
+
+    Raises:
+      ValueError: if the file is damaged, or an end is no token.
+    """
+    known: Any = None
+    for name in ("generation_config.json", "config.json"):
+        if known is not None or not (path / name).is_file():
+            continue
+        try:
+            known = json.loads((path / name).read_text("utf-8")).get("eos_token_id")
+        except (ValueError, AttributeError):
+            raise ValueError(f"{path / name}: is damaged.") from None
+        several = known if isinstance(known, list) else [known]
+        if known is not None and not all(type(x) is int and x >= 0 for x in several):
+            raise ValueError(
+                f"{path / name}: eos_token_id is {known!r}; expected the number of a "
+                "token, or several."
+            )
+    known = [] if known is None else known if isinstance(known, list) else [known]
+    ends = dict.fromkeys([end_id, *known])
+    return tuple(x for x in ends if x != pad_id)
 
 
 @contextlib.contextmanager

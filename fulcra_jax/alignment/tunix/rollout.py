@@ -2,15 +2,17 @@
 """How answers are drawn: tunix's own sampler, with what a loss needs of it."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from fulcra_jax.alignment.policy_tokenizer import PolicyTokenizer
 from fulcra_jax.alignment.tunix import _imports
+from fulcra_jax.alignment.tunix.divergence import answer_kl
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Sampling:
     """Most tokens of an answer, its end included."""
     temperature: float = 1.0
     seed: int = 0
+    ends: tuple[int, ...] = ()
+    """All that ends an answer; the tokenizer's own end if empty. See `end_tokens`."""
 
     def __post_init__(self) -> None:
         for name in ("prompt_length", "answer_length", "temperature"):
@@ -40,6 +44,7 @@ class Sampling:
             kv_cache_size=self.prompt_length + self.answer_length,
             temperature=self.temperature,
             seed=self.seed,  # pyright: ignore[reportArgumentType] (an int does)
+            eos_tokens=list(self.ends) or None,
         )
 
 
@@ -68,16 +73,21 @@ class Rollout(_imports.VanillaRollout):
         )
         self.calls = 0
         self._temperature = rollout_config.temperature
+        # The sampler cuts answers before their end and does not say at which one it
+        # stopped: what it drew is taken from where it leaves its last step.
+        decode = self._sampler._compiled_decode_fn
+
+        def decode_and_keep(*args: Any) -> Any:
+            state = decode(*args)
+            self._drawn = state.token_buffer
+            return state
+
+        self._sampler._compiled_decode_fn = decode_and_keep
 
     def generate(
         self, prompts: list[str], rollout_config: Any, **_: Any
     ) -> _imports.RolloutOutput:
         """Draws an answer to every prompt."""
-        if rollout_config.eos_tokens:
-            raise ValueError(
-                "rollout.Rollout: eos_tokens is set; only the tokenizer's own end can "
-                "be kept, because the sampler does not say at which one it stopped."
-            )
         key = jax.random.fold_in(jax.random.key(rollout_config.seed or 0), self.calls)
         self.calls += 1
         longest = rollout_config.max_tokens_to_generate
@@ -89,12 +99,13 @@ class Rollout(_imports.VanillaRollout):
             top_p=rollout_config.top_p,
             top_k=rollout_config.top_k,
             seed=key,  # pyright: ignore[reportArgumentType] (a key does)
+            eos_tokens=rollout_config.eos_tokens,
             forbidden_tokens=(self.pad_id(),),
         )
-        # An answer that is shorter than the longest stopped at its end.
+        whole = np.asarray(self._drawn)[:, np.shape(drawn.padded_prompt_tokens)[1] :]
         ended = [
-            np.append(row, self.eos_id()) if len(row) < longest else row
-            for row in drawn.tokens
+            row[: min(len(cut) + 1, longest)]
+            for row, cut in zip(whole, drawn.tokens, strict=True)
         ]
         return _imports.RolloutOutput(
             text=drawn.text,
@@ -120,20 +131,62 @@ class Rollout(_imports.VanillaRollout):
         )
 
 
+class Answers(NamedTuple):
+    """N answers of a model."""
+
+    texts: list[str]
+    tokens: np.ndarray
+    """`[N]` int32 how many, the end included."""
+    kl: np.ndarray
+    """`[N]` float32 nats to the reference; 0 without one."""
+
+
 def answer(
     model: nnx.Module,
     tokenizer: PolicyTokenizer,
     prompts: Sequence[str],
     sampling: Sampling,
     *,
+    reference: nnx.Module | None = None,
     batch: int = 16,
-) -> list[str]:
-    """An answer to every prompt, drawn as in training; the same for the same seed."""
+    progress: Callable[[int], None] = lambda _: None,
+) -> Answers:
+    """An answer to every prompt, drawn as in training; the same for the same seed.
+
+    Args:
+      model: what answers.
+      tokenizer: of it.
+      prompts: N texts.
+      sampling: how answers are drawn.
+      reference: what the KL is taken to, by `answer_kl`; None for none.
+      batch: answers drawn at once.
+      progress: called with the number of answers done.
+    """
     config = sampling.config()
     rollout = Rollout(model, tokenizer, None, config)
-    found: list[str] = []
+    texts: list[str] = []
+    tokens, kl = [np.zeros(0, np.int32)], [np.zeros(0, np.float32)]
     for at in range(0, len(prompts), batch):
         part = list(prompts[at : at + batch])
-        full = part + part[-1:] * (batch - len(part))  # one shape, one program
-        found += rollout.generate(full, config).text[: len(part)]
-    return found
+        n = len(part)
+        full = part + part[-1:] * (batch - n)  # one shape, one program
+        output = rollout.generate(full, config)
+        texts += output.text[:n]
+        tokens.append(np.array([len(row) for row in output.tokens[:n]], np.int32))
+        away = np.zeros(n, np.float32)
+        if reference is not None:
+            rows = np.full((batch, sampling.answer_length), tokenizer.pad_id())
+            for place, row in enumerate(output.tokens):
+                rows[place, : len(row)] = row
+            away = answer_kl(
+                model,
+                reference,
+                jnp.asarray(output.left_padded_prompt_tokens),
+                jnp.asarray(rows),
+                pad_id=tokenizer.pad_id(),
+                end_id=tokenizer.eos_id(),
+                temperature=sampling.temperature,
+            )
+        kl.append(np.asarray(away)[:n])
+        progress(len(texts))
+    return Answers(texts, np.concatenate(tokens), np.concatenate(kl))

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What alignment changed, from scores: the figures of both halves.
+
+Scores come by who gave them: "evaluator", whose reward was trained on, and perhaps
+"second", which only looks. Axes: N answers (prompts x answers to each), V values.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.align import measure
+from experiments.align.settings import HeldOut
+from fulcra_jax import alignment, objectives
+
+EQUAL_KL = 64
+"""Largest n for which best-of-n is taken to have the KL of its bound."""
+
+ByWho = Mapping[str, Mapping[str, np.ndarray]]
+"""Quantities, each `[N]`, by who scored."""
+
+
+def quantities(
+    scores: Mapping[str, np.ndarray], target: np.ndarray
+) -> dict[str, dict[str, np.ndarray]]:
+    """All quantities of `[N, V]` scores, by who gave them."""
+    return {who: measure.quantities(x, target) for who, x in scores.items()}
+
+
+def means(
+    found: ByWho, text: Mapping[str, Any], held_out: HeldOut
+) -> dict[str, dict[str, Any]]:
+    """Means of one set of answers, and what its texts look like."""
+    return {
+        "text": dict(text),
+        **{who: measure.means(dict(x), held_out) for who, x in found.items()},
+    }
+
+
+def change(
+    after: ByWho, before: ByWho, held_out: HeldOut
+) -> dict[str, dict[str, measure.Mean]]:
+    """The mean change of each quantity, paired by prompt, by who scored."""
+    return {
+        who: measure.differences(dict(after[who]), dict(before[who]), held_out)
+        for who in before
+    }
+
+
+def alarms(entry: Mapping[str, Any], start: Mapping[str, Any]) -> list[str]:
+    """What should make one distrust an arm, in sentences."""
+    moved = entry["change"]["evaluator"]
+    found = []
+    rise = moved["no connection, targeted"].mean
+    if rise >= 0.2:
+        found.append(
+            f"value-free: the share of targeted cells without a connection rose by "
+            f"{rise:.2f}"
+        )
+    kept = entry["text"]["distinct_2"] / start["text"]["distinct_2"]
+    if kept < 0.8:
+        found.append(f"collapse: distinct-2 fell to {kept:.2f} of the start")
+    ratio = entry["text"]["tokens"] / start["text"]["tokens"]
+    if not 0.5 <= ratio <= 2.0:
+        found.append(f"length: answers have {ratio:.2f} times the tokens of the start")
+    if "second" in entry["change"]:
+        mine, other = moved["reward"].mean, entry["change"]["second"]["reward"].mean
+        if mine > 0.0 and other < 0.25 * mine:
+            found.append(
+                f"evaluator: the reward rose by {mine:.2f}, by {other:.2f} in the eyes "
+                "of the second evaluator"
+            )
+    return found
+
+
+def best_of_n(
+    pool: Mapping[str, np.ndarray],
+    kl: float,
+    target: np.ndarray,
+    held_out: HeldOut,
+    *,
+    chosen_by: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """The best of n answers of the start, n as large as the KL of a model allows.
+
+    Beyond log 64 - 63/64 nats, where the bound says little, all of the pool are taken
+    and both KLs shown.
+
+    Args:
+      pool: `[N, V]` scores of answers of the start, by who gave them.
+      kl: of the model to compare with, in nats per answer.
+      target: `[V]`.
+      held_out: its `best_of` answers to each prompt make the pool.
+      chosen_by: `[N]` rewards; those of "evaluator" if not given.
+    """
+    bound = float(objectives.best_of_n_kl_bound(jnp.asarray(float(EQUAL_KL))))
+    equal = kl <= bound
+    n = objectives.n_of_kl_bound(kl, most=EQUAL_KL) if equal else held_out.best_of
+    n = min(n, held_out.best_of)
+    by_who = quantities(pool, target)
+    reward = by_who["evaluator"]["reward"] if chosen_by is None else chosen_by
+    # How likely each answer of the pool is to be the best of n that are drawn from it.
+    probs = alignment.selection_probs(reward.reshape(held_out.prompts, -1), n)
+
+    def expected(x: np.ndarray) -> np.ndarray:
+        return (probs * x.reshape(held_out.prompts, -1)).sum(1)
+
+    return {
+        "n": n,
+        "kl_bound": float(objectives.best_of_n_kl_bound(jnp.asarray(float(n)))),
+        "kl": kl,
+        "equal_kl": bool(equal),
+        **{
+            who: measure.means({k: expected(x) for k, x in found.items()}, held_out)
+            for who, found in by_who.items()
+        },
+    }
