@@ -7,6 +7,8 @@ import time
 import rich.console
 import rich.progress
 
+from experiments.exits import Interrupted, Stop
+
 _QUIET = 10.0
 """Seconds between lines where the output is no terminal."""
 
@@ -76,15 +78,27 @@ class Progress:
 
 
 class Counter:
-    """Says how many of n are done, every ten seconds: for work without a loss."""
+    """Says how many of n are done, every ten seconds: for work without a loss.
 
-    def __init__(self, what: str, n: int) -> None:
-        """Args: what: is counted. n: how many in all."""
-        self._what, self._n = what, n
+    Between two calls it heeds the wish to stop.
+    """
+
+    def __init__(self, what: str, n: int, stop: Stop) -> None:
+        """Args: what: is counted. n: how many in all. stop: the wish."""
+        self._what, self._n, self._stop = what, n, stop
         self._start = self._printed = time.monotonic()
 
     def __call__(self, done: int) -> None:
-        """Args: done: how many so far."""
+        """Args: done: how many so far.
+
+        Raises:
+          Interrupted: if somebody wants it to stop.
+        """
+        if self._stop.asked:
+            raise Interrupted(
+                f"stopped with {done:,} of {self._n:,} {self._what}; the same command "
+                "draws these anew and goes on."
+            )
         now = time.monotonic()
         if now - self._printed >= _QUIET and done < self._n:
             self._printed = now

@@ -53,9 +53,9 @@ def default_run(recipe: str, root: pathlib.Path = pathlib.Path("runs")) -> pathl
 def check_free(path: pathlib.Path) -> None:
     """Raises FileExistsError if the directory holds anything."""
     if path.exists() and not path.is_dir():
-        raise FileExistsError(f"{path} is a file; --run should name a new directory.")
+        raise FileExistsError(f"{path} is a file; expected the name of a directory.")
     if path.exists() and any(path.iterdir()):
-        advice = "Give a new directory with --run"
+        advice = "Give a new directory"
         if (path / "run.json").is_file():
             advice += f", or continue that run with --resume {path}"
         raise FileExistsError(
@@ -177,13 +177,25 @@ def begin(path: pathlib.Path, entries: dict[str, Any]) -> None:
         held = None
     if not isinstance(held, dict):
         raise ValueError(f"{path}: is damaged; begin in a new folder.")
-    for field in entries:
-        if held.get(field) != entries[field]:
-            raise ValueError(
-                f"{path.parent}: was begun with another {field}: "
-                f"{held.get(field)!r:.200}, now {entries[field]!r:.200}; give a new "
-                "folder, or what it was begun with."
-            )
+    differing = _difference(held, entries)
+    if differing:
+        name, was, now = differing
+        raise ValueError(
+            f"{path.parent}: was begun with another {name}: {was!r:.80}, now "
+            f"{now!r:.80}; give a new folder, or what it was begun with."
+        )
+
+
+def _difference(held: Any, now: Any, name: str = "") -> tuple[str, Any, Any] | None:
+    """The first entry that differs: its name, what it was and what it is."""
+    if isinstance(held, dict) and isinstance(now, dict):
+        for field in now:
+            inner = f"{name}.{field}" if name else field
+            found = _difference(held.get(field), now[field], inner)
+            if found:
+                return found
+        return None
+    return None if held == now else (name, held, now)
 
 
 def cut_metrics(path: pathlib.Path, step: int) -> None:

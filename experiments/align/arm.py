@@ -110,13 +110,21 @@ def train(
                         f"stopped at step {number} of {training.steps} in {path}; the "
                         "same command continues."
                     )
+                step_began = time.monotonic()
                 rows, answers = draw(state.params, number)
                 said = codec.decode(
                     np.asarray(answers.tokens), np.asarray(answers.where)
                 )
                 scores = evaluator.score([pool[row] for row in rows], said).scores
+                if not np.isfinite(scores).all():
+                    raise FloatingPointError(
+                        f"align: the evaluator gives NaN at step {number + 1} of "
+                        f"{path}; the last good checkpoint remains."
+                    )
                 state, metrics = update(state, answers, jnp.asarray(scores))
-                look(path, number + 1, metrics, scores, said, goal, training)
+                look(
+                    path, number + 1, metrics, scores, said, goal, training, step_began
+                )
                 progress.count(len(rows), int(answers.where.sum()))
                 progress.show(number + 1, float(metrics["loss"]))
                 if (number + 1) % training.save_every == 0:
@@ -152,6 +160,7 @@ def look(
     said: list[str],
     goal: Goal,
     training: Training,
+    began: float,
 ) -> None:
     """Writes a line of metrics; stops on a loss that is no number."""
     loss = float(metrics["loss"])
@@ -162,11 +171,12 @@ def look(
         )
     if number % training.log_every:
         return
-    targeted = goal.target != 0.0
+    targeted = measure.targeted(goal.target)
     mean = scores.mean(0)
     line = {
         "time": round(time.time(), 3),
         "step": number,
+        "seconds": round(time.monotonic() - began, 3),
         **{name: float(x) for name, x in metrics.items()},
         "no_connection": float(
             (abs(scores[:, targeted]) <= measure.NO_CONNECTION).mean()

@@ -119,6 +119,19 @@ def score(
     )
 
 
+def targeted(target: np.ndarray) -> np.ndarray:
+    """`[V]` bool: the values that a target asks for more than "no connection" is.
+
+    In the reward's scale, where the largest |t| is 1: of a national target the values
+    with small entries are left out, because an answer on the target shows none of them.
+
+    >>> int(targeted(np.array([0.1, 0.6, -0.3] + [0.0] * 7)).sum())
+    2
+    """
+    size = np.abs(target)
+    return size > NO_CONNECTION * size.max()
+
+
 def quantities(scores: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
     """`[N]` each: all that is averaged over answers and compared.
 
@@ -126,7 +139,7 @@ def quantities(scores: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
     [-1, 1], 1 for an answer that expresses all that is targeted and nothing against it.
     """
     v, t = jnp.asarray(scores, jnp.float32), jnp.asarray(target, jnp.float32)
-    targeted = target != 0.0
+    aimed = targeted(target)
     found = {name: scores[:, k] for k, name in enumerate(values.ABBREVIATIONS)}
     found["toward"] = scores @ (target / abs(target).sum())
     found["reward"] = np.asarray(objectives.baselign_reward(v, t))
@@ -136,9 +149,9 @@ def quantities(scores: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
     for name, options in DISTANCES.items():
         found[name] = np.asarray(objectives.value_distance(v, t, **options))
     absent = abs(scores) <= NO_CONNECTION
-    found["no connection, targeted"] = absent[:, targeted].mean(1)
+    found["no connection, targeted"] = absent[:, aimed].mean(1)
     found["no connection"] = absent.mean(1)
-    against = scores[:, targeted] * np.sign(target[targeted]) < -NO_CONNECTION
+    against = scores[:, aimed] * np.sign(target[aimed]) < -NO_CONNECTION
     found["against, targeted"] = against.mean(1)
     return found
 

@@ -21,7 +21,7 @@ def _in_range(owner: str, field: str, number: float, low: float, high: float) ->
 class Training:
     """How a policy is trained."""
 
-    steps: int = 55
+    steps: int = 45
     prompts: int = 8
     """Prompts of a step."""
     answers: int = 8

@@ -9,6 +9,7 @@ figures.json    every figure; report.md and *.png are made of it
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -25,8 +26,16 @@ from experiments.align.settings import HeldOut, Study
 from experiments.exits import Stop
 from experiments.progress import Counter
 from experiments.toy_lm import files, texts
-from fulcra_jax import catalogue, targets
+from fulcra_jax import targets
 from fulcra_jax.inference import Predictor, evaluator_id, read_scores, write_scores
+
+_PARTS = (
+    "decoder.json",
+    "decoder.safetensors",
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+)
 
 
 class Models(NamedTuple):
@@ -36,7 +45,7 @@ class Models(NamedTuple):
     evaluator: Predictor
     second: Predictor
     sums: dict[str, str]
-    """SHA-256 of the weights, by role."""
+    """SHA-256 of weights, configuration and tokenizer, by role."""
 
 
 def run(study: Study) -> dict[str, Any]:
@@ -47,16 +56,18 @@ def run(study: Study) -> dict[str, Any]:
     control = targets.control_target(target)
     models = load(study)
     rundir.begin(out / "study.json", identity(study, models.sums))
+    if not (out / "run.json").is_file():
+        rundir.write_whole(out / "run.json", rundir.about())
     goals = {
         "target": arm.Goal(target, "none"),
         "control": arm.Goal(control.vector, "none"),
         "released": arm.Goal(target, "official"),
     }
-    seconds: dict[str, float] = {}
+    seconds: dict[str, float | None] = {}
     with Stop() as stop:
         prompts = texts.prompts(seed=1, n=study.held_out.prompts, split="test")
         start_figures(out, study, models, prompts)
-        pool_figures(out, study, models, prompts)
+        pool_figures(out, study, models, prompts, stop)
         for seed in study.seeds:
             for name in study.arms:
                 if stop.asked:
@@ -91,11 +102,8 @@ def load(study: Study) -> Models:
         Predictor.load(path, batch_size=64) for path in (study.evaluator, study.second)
     )
     sums = {
-        "decoder": catalogue.sha256_of(
-            pathlib.Path(study.decoder, "decoder.safetensors")
-        ),
-        "evaluator": catalogue.sha256_of(_weights(study.evaluator)),
-        "second": catalogue.sha256_of(_weights(study.second)),
+        role: _checksum(pathlib.Path(getattr(study, role)))
+        for role in ("decoder", "evaluator", "second")
     }
     if sums["evaluator"] == sums["second"]:
         raise ValueError(
@@ -148,7 +156,7 @@ def arm_figures(
 
 
 def pool_figures(
-    out: pathlib.Path, study: Study, models: Models, prompts: list[str]
+    out: pathlib.Path, study: Study, models: Models, prompts: list[str], stop: Stop
 ) -> None:
     """Many answers of the start to each prompt, scored; once."""
     known = out / "scores" / "pool.npz"
@@ -160,13 +168,17 @@ def pool_figures(
     config, params, codec = models.start
     said = measure.answer(
         config, params, params, codec, prompts, answers=n,
-        seed=study.held_out.seed + 1, progress=Counter("drawn", total),
+        seed=study.held_out.seed + 1, progress=Counter("answers drawn", total, stop),
     )  # fmt: skip
     known.parent.mkdir(parents=True, exist_ok=True)
     half = known.with_name("pool.part.npz")
     found = {
         who: getattr(models, who)
-        .score(said.prompts, said.responses, progress=Counter(f"scored, {who}", total))
+        .score(
+            said.prompts,
+            said.responses,
+            progress=Counter(f"answers scored, {who}", total, stop),
+        )
         .scores
         for who in ("evaluator", "second")
     }
@@ -264,13 +276,17 @@ def _write_scored(
         write_scores(_file(out, name, who), answers)
 
 
-def _weights(run: str) -> pathlib.Path:
-    path = pathlib.Path(run)
+def _checksum(path: pathlib.Path) -> str:
+    """SHA-256 of a model's weights, configuration and tokenizer."""
     path = path / "model" if (path / "model").is_dir() else path
-    return path / "model.safetensors"
+    digest = hashlib.sha256()
+    for name in _PARTS:
+        if (path / name).is_file():
+            digest.update(name.encode() + (path / name).read_bytes())
+    return digest.hexdigest()
 
 
-def _seconds(path: pathlib.Path) -> float:
-    """Seconds of training, from the first line of metrics to the last."""
+def _seconds(path: pathlib.Path) -> float | None:
+    """Seconds of training; of the logged steps, pauses left out."""
     lines = report.metrics(path)
-    return lines[-1]["time"] - lines[0]["time"] if lines else float("nan")
+    return round(sum(line["seconds"] for line in lines), 1) if lines else None
