@@ -54,7 +54,12 @@ class Arguments:
     )
 
     def __post_init__(self) -> None:
-        for field, least in (("dialogues", 200), ("steps", 60), ("batch_size", 1)):
+        for field, least in (
+            ("dialogues", 200),
+            ("steps", 60),
+            ("batch_size", 1),
+            ("seed", 0),
+        ):
             if getattr(self, field) < least:
                 raise ValueError(
                     f"pretrain_decoder: {field} is {getattr(self, field)}; expected at "

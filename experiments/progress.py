@@ -83,7 +83,7 @@ class Counter:
     Between two calls it heeds the wish to stop.
     """
 
-    def __init__(self, what: str, n: int, stop: Stop) -> None:
+    def __init__(self, what: str, n: int, stop: Stop | None = None) -> None:
         """Args: what: is counted. n: how many in all. stop: the wish."""
         self._what, self._n, self._stop = what, n, stop
         self._start = self._printed = time.monotonic()
@@ -94,7 +94,7 @@ class Counter:
         Raises:
           Interrupted: if somebody wants it to stop.
         """
-        if self._stop.asked:
+        if self._stop is not None and self._stop.asked:
             raise Interrupted(
                 f"stopped with {done:,} of {self._n:,} {self._what}; the same command "
                 "draws these anew and goes on."

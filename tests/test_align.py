@@ -7,6 +7,8 @@ import json
 import os
 import pathlib
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +19,7 @@ import pytest
 
 from experiments import pretrain_decoder, train
 from experiments.align import __main__ as script
-from experiments.align import arm, measure, report, settings, study
+from experiments.align import arm, effects, measure, report, settings, tables
 from experiments.toy_lm import decoder as toy
 from experiments.toy_lm import files, texts
 from fulcra_jax import targets, values
@@ -111,48 +113,90 @@ def test_texts_that_repeat_are_seen():
     assert np.isnan(measure.distinct_n([], 2))
 
 
-def figures_of(toward=0.0, absent=0.0, reward=1.0, second=1.0, distinct=1.0, tokens=10):
-    x = lambda mean: measure.Mean(mean, mean, mean)
+def mean(x):
+    return measure.Mean(x, x - 0.01, x + 0.01)
+
+
+def change_of(absent=0.0, reward=1.0, second=1.0, toward=0.3):
     return {
-        "text": {"distinct_2": distinct, "tokens": tokens},
-        "change": {
-            "evaluator": {
-                "no connection, targeted": x(absent),
-                "reward": x(reward),
-                "toward": x(toward),
-            },
-            "second": {"reward": x(second)},
+        "evaluator": {
+            "no connection, targeted": mean(absent),
+            "reward": mean(reward),
+            "toward": mean(toward),
         },
+        "second": {"reward": mean(second), "toward": mean(toward)},
     }
 
 
+TEXT = {"distinct_2": 1.0, "tokens": 10, "empty": 0.0}
+
+
 @pytest.mark.parametrize(
-    ("fields", "word"),
+    ("change", "text", "word"),
     [
-        ({"absent": 0.2}, "value-free"),
-        ({"distinct": 0.79}, "collapse"),
-        ({"tokens": 21}, "length"),
-        ({"tokens": 4}, "length"),
-        ({"reward": 1.0, "second": 0.1}, "evaluator"),
+        ({"absent": 0.2}, {}, "value-free"),
+        ({}, {"empty": 0.1}, "silence"),
+        ({}, {"distinct_2": 0.79}, "collapse"),
+        ({}, {"tokens": 21}, "length"),
+        ({}, {"tokens": 4}, "length"),
+        ({"second": 0.1}, {}, "evaluator"),
     ],
 )
-def test_an_alarm_goes_off_for_one_reason(fields, word):
-    start = {"text": {"distinct_2": 1.0, "tokens": 10}}
-    assert study.alarms(figures_of(), start) == []
-    (alarm,) = study.alarms(figures_of(**fields), start)
+def test_an_alarm_goes_off_for_one_reason(change, text, word):
+    assert effects.alarms(change_of(), TEXT, TEXT) == []
+    (alarm,) = effects.alarms(change_of(**change), TEXT | text, TEXT)
     assert alarm.startswith(word)
 
 
-def test_best_of_n_picks_by_the_reward_and_shows_both_evaluators(tmp_path):
+def test_no_alarm_for_noise():
+    # Nothing rose clearly, and the second evaluator is too unsure to contradict.
+    small = change_of(reward=0.005, second=-0.01)
+    assert effects.alarms(small, TEXT, TEXT) == []
+    unsure = change_of(absent=0.0)
+    unsure["second"]["reward"] = measure.Mean(0.1, -0.3, 0.9)
+    unsure["evaluator"]["no connection, targeted"] = measure.Mean(0.25, -0.1, 0.6)
+    assert effects.alarms(unsure, TEXT, TEXT) == []
+
+
+@pytest.mark.parametrize(
+    ("beyond", "moved", "disjoint", "says"),
+    [
+        (0.2, 0.3, True, "moved toward the target, beyond the control"),
+        (0.2, 0.0, True, "did not clearly move"),  # only the control moved away
+        (0.0, 0.3, True, "did not clearly move"),
+        (0.2, 0.3, False, "no test"),
+    ],
+)
+def test_a_verdict_needs_a_move_and_a_control(beyond, moved, disjoint, says):
+    said = tables.beyond_control(
+        "seed 0", {"evaluator": mean(beyond)}, {"evaluator": mean(moved)},
+        disjoint=disjoint,
+    )  # fmt: skip
+    assert says in said
+
+
+def test_the_second_evaluator_has_to_see_the_same():
+    pair = lambda x, y: {"evaluator": mean(x), "second": mean(y)}
+    sees = tables.beyond_control("s", pair(0.2, 0.2), pair(0.3, 0.3), disjoint=True)
+    assert "sees the same" in sees
+    not_ = tables.beyond_control("s", pair(0.2, 0.2), pair(0.3, 0.0), disjoint=True)
+    assert "does not clearly see it" in not_
+
+
+def test_small_entries_of_a_graded_target_do_not_count_as_asked_for():
+    uk = targets.parse_target("uk")
+    on_target = measure.quantities(uk[None] / np.abs(uk).max(), uk)
+    assert on_target["no connection, targeted"].tolist() == [0.0]
+    assert measure.targeted(IDEAL).tolist() == (IDEAL > 0).tolist()
+
+
+def test_best_of_n_picks_by_the_reward_and_shows_both_evaluators():
     rng = np.random.default_rng(0)
     pool = rng.uniform(-1, 1, (6 * 8, 10))
     second = rng.uniform(-1, 1, pool.shape)
-    (tmp_path / "scores").mkdir()
-    np.savez(tmp_path / "scores" / "pool.npz", evaluator=pool, second=second)
     bound = np.log(4) - 3 / 4
-    found = study.best_of_n(
-        tmp_path, {"text": {"kl": bound - 1e-3}}, IDEAL, held_out(6, best_of=8)
-    )
+    scores = {"evaluator": pool, "second": second}
+    found = effects.best_of_n(scores, bound - 1e-3, IDEAL, held_out(6, best_of=8))
     assert found["n"] == 4
     assert found["equal_kl"]
     assert found["kl_bound"] == pytest.approx(bound)
@@ -166,10 +210,8 @@ def test_best_of_n_picks_by_the_reward_and_shows_both_evaluators(tmp_path):
     mean = lambda x: np.mean([x[place] for place in best])
     assert found["evaluator"]["reward"].mean == pytest.approx(mean(reward))
     assert found["second"]["toward"].mean == pytest.approx(mean(toward))
-    # Beyond the bound of 64 both KLs are shown, with all the pool has.
-    far = study.best_of_n(
-        tmp_path, {"text": {"kl": 50.0}}, IDEAL, held_out(6, best_of=8)
-    )
+    # Beyond what the pool allows both KLs are shown, with all it has.
+    far = effects.best_of_n(scores, 2.0, IDEAL, held_out(6, best_of=8))
     assert not far["equal_kl"]
     assert far["n"] == 8
     assert far["evaluator"]["reward"].mean == pytest.approx(reward.max(1).mean())
@@ -351,6 +393,60 @@ def test_a_study_is_not_mixed_with_another(models, finished, capsys):
     assert "was begun with another target: 'ideal'" in capsys.readouterr().err
 
 
+def damaged(finished, tmp_path):
+    return pathlib.Path(shutil.copytree(finished, tmp_path / "damaged"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "spoil", "message"),
+    [
+        ("scores/pool.npz", lambda data: data[: len(data) // 2], "the same command"),
+        ("scores/pool.npz", lambda _: b"", "the same command draws it again"),
+        ("scores/start.text.json", lambda _: b"{}", "delete .*start.jsonl"),
+        ("scores/start.jsonl", lambda data: data[: data.rindex(b"{")], "of another"),
+        ("arms/target-seed0/metrics.jsonl", lambda _: b"[]\n", "line 1 is damaged"),
+        ("study.json", lambda _: b"[]", "is damaged; begin in a new folder"),
+    ],
+)
+def test_a_damaged_study_says_what_to_do(
+    models, finished, tmp_path, file, spoil, message, capsys
+):
+    out = damaged(finished, tmp_path)
+    (out / file).write_bytes(spoil((out / file).read_bytes()))
+    assert script.main(["toy", *words_of(models, out, seeds="0")]) == 1
+    said = capsys.readouterr().err
+    assert re.search(message, said)
+    assert said.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_another_tokenizer_is_another_decoder(models, finished, tmp_path, capsys):
+    decoder = tmp_path / "decoder"
+    shutil.copytree(models["decoder"], decoder)
+    entries = json.loads((decoder / "decoder.json").read_text())
+    entries["lengths"]["response"] = 6
+    (decoder / "decoder.json").write_text(json.dumps(entries))
+    words = words_of(models, finished, seeds="0", decoder=str(decoder))
+    assert script.main(["toy", *words]) == 1
+    assert "was begun with another sha256.decoder" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_is_named(models, finished, tmp_path, capsys):
+    out = damaged(finished, tmp_path)
+    path = out / "arms" / "target-seed0"
+    shutil.rmtree(path / "decoder")
+    (out / "scores" / "target-seed0.jsonl").unlink()
+    for file in (path / "checkpoints" / "5").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    assert script.main(["toy", *words_of(models, out, seeds="0")]) == 1
+    said = capsys.readouterr().err
+    assert re.search(r"step 5 in .*checkpoints is damaged .* delete that folder", said)
+    assert "Traceback" not in said
+
+
 @pytest.mark.slow
 def test_the_reward_giver_cannot_be_its_own_check(models, tmp_path, capsys):
     words = words_of(models, tmp_path / "x", second=models["evaluator"])
@@ -377,6 +473,10 @@ def test_a_damaged_decoder_is_named(models, tmp_path):
 
 
 def test_numbers_out_of_range_are_refused():
+    with pytest.raises(ValueError, match="response is 0; it should be a whole"):
+        texts.Lengths(response=0)
+    with pytest.raises(ValueError, match="few more than"):
+        texts.prompts(1, 10**6, "test")
     with pytest.raises(ValueError, match=r"answers is 1; expected a number in \[2"):
         settings.Training(answers=1)
     with pytest.raises(ValueError, match="prompt_pool is 4; expected at least"):

@@ -49,28 +49,44 @@ def change(
     }
 
 
-def alarms(entry: Mapping[str, Any], start: Mapping[str, Any]) -> list[str]:
-    """What should make one distrust an arm, in sentences."""
-    moved = entry["change"]["evaluator"]
+def alarms(
+    change: Mapping[str, Mapping[str, measure.Mean]],
+    text: Mapping[str, float],
+    start: Mapping[str, float],
+    *,
+    reward: str = "reward",
+) -> list[str]:
+    """What should make one distrust a model, in sentences.
+
+    Args:
+      change: of each quantity, by who scored, for the target that was trained on.
+      text: what the model's answers look like, of `measure.text_figures`.
+      start: the same of the answers before.
+      reward: the quantity that was trained on.
+    """
+    moved = change["evaluator"]
     found = []
-    rise = moved["no connection, targeted"].mean
-    if rise >= 0.2:
+    rise = moved["no connection, targeted"]
+    if rise.mean >= 0.2 and rise.low > 0.0:
         found.append(
             f"value-free: the share of targeted cells without a connection rose by "
-            f"{rise:.2f}"
+            f"{rise.mean:.2f}"
         )
-    kept = entry["text"]["distinct_2"] / start["text"]["distinct_2"]
-    if kept < 0.8:
-        found.append(f"collapse: distinct-2 fell to {kept:.2f} of the start")
-    ratio = entry["text"]["tokens"] / start["text"]["tokens"]
+    empty = text["empty"] - start["empty"]
+    if empty >= 0.1:
+        found.append(f"silence: {text['empty']:.0%} of the answers are empty")
+    ratio = text["tokens"] / max(start["tokens"], 1e-9)
     if not 0.5 <= ratio <= 2.0:
         found.append(f"length: answers have {ratio:.2f} times the tokens of the start")
-    if "second" in entry["change"]:
-        mine, other = moved["reward"].mean, entry["change"]["second"]["reward"].mean
-        if mine > 0.0 and other < 0.25 * mine:
+    kept = text["distinct_2"] / start["distinct_2"]
+    if kept < 0.8:
+        found.append(f"collapse: distinct-2 fell to {kept:.2f} of the start")
+    if "second" in change:
+        mine, other = moved[reward], change["second"][reward]
+        if mine.low > 0.0 and other.high < 0.5 * mine.mean:
             found.append(
-                f"evaluator: the reward rose by {mine:.2f}, by {other:.2f} in the eyes "
-                "of the second evaluator"
+                f"evaluator: the reward rose by {mine.mean:.2f}, by {other.mean:.2f} "
+                "in the eyes of the second evaluator"
             )
     return found
 
@@ -95,10 +111,10 @@ def best_of_n(
       held_out: its `best_of` answers to each prompt make the pool.
       chosen_by: `[N]` rewards; those of "evaluator" if not given.
     """
-    bound = float(objectives.best_of_n_kl_bound(jnp.asarray(float(EQUAL_KL))))
+    most = min(EQUAL_KL, held_out.best_of)
+    bound = float(objectives.best_of_n_kl_bound(jnp.asarray(float(most))))
     equal = kl <= bound
-    n = objectives.n_of_kl_bound(kl, most=EQUAL_KL) if equal else held_out.best_of
-    n = min(n, held_out.best_of)
+    n = objectives.n_of_kl_bound(kl, most=most) if equal else held_out.best_of
     by_who = quantities(pool, target)
     reward = by_who["evaluator"]["reward"] if chosen_by is None else chosen_by
     # How likely each answer of the pool is to be the best of n that are drawn from it.

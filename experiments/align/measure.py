@@ -111,9 +111,19 @@ def score(
     name: str,
     progress: Callable[[int], None] | None = None,
 ) -> ScoredAnswers:
-    """The answers with the scores of an evaluator."""
+    """The answers with the scores of an evaluator.
+
+    Raises:
+      ValueError: if it gives no score to one.
+    """
     found = evaluator.score(said.prompts, said.responses, progress=progress)
     n = len(said.prompts)
+    failed = int((~np.isfinite(found.scores)).any(1).sum())
+    if failed:
+        raise ValueError(
+            f"align: the evaluator {name} gives NaN for {failed} of {n} answers of "
+            f"{model}; take one that scores all."
+        )
     return ScoredAnswers(
         said.prompts, said.responses, [model] * n, found.scores, found.probs, [name] * n
     )

@@ -17,7 +17,7 @@ from fulcra_jax.report.tables import Table, markdown, show
 
 _WATCHED = {
     "reward": "reward of the arm",
-    "kl": "KL to the start, nats",
+    "kl": "KL to the start, k1 estimate",
     "no_connection": "no connection, targeted",
     "distinct_2": "distinct-2 of a step",
 }
@@ -33,8 +33,7 @@ def write(out: pathlib.Path, study: Study, figures: Mapping[str, Any]) -> None:
         tables.best_of_n_table(figures),
         seconds_table(figures),
     ]
-    for table in main:
-        show(table)
+    show(tables.short_table(figures))
     for sentence in tables.verdicts(figures):
         print(sentence)
     folders = {name: out / "arms" / name for name in figures["arms"]}
@@ -43,10 +42,11 @@ def write(out: pathlib.Path, study: Study, figures: Mapping[str, Any]) -> None:
         f"# Alignment of the toy language model to {study.target}",
         _account(study, figures),
         "\n".join(f"- {sentence}" for sentence in tables.verdicts(figures)),
+        tables.LEGEND,
         *(markdown(table) for table in [*main, *rest]),
         "![Change per value](change.png)",
         "![In the eyes of the second evaluator](change-second.png)",
-        "![While training](curves.png)",
+        *(["![While training](curves.png)"] if (out / "curves.png").is_file() else []),
         "![On the theory's axes](map.png)",
         tables.examples(_answers(out, figures)),
     ]
@@ -57,17 +57,27 @@ def metrics(path: pathlib.Path) -> list[dict[str, Any]]:
     """The lines of an arm's metrics.jsonl."""
     if not (path / "metrics.jsonl").is_file():
         return []
-    lines = (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    found = []
+    text = (path / "metrics.jsonl").read_text(encoding="utf-8", errors="replace")
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            found.append(json.loads(line))
+            if not isinstance(found[-1]["step"], int):
+                raise ValueError
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ValueError(
+                f"{path}/metrics.jsonl: line {number} is damaged; delete it."
+            ) from None
+    return found
 
 
 def seconds_table(figures: Mapping[str, Any]) -> Table:
     """How long the arms trained."""
     body = [
-        [name.replace("-", " "), f"{seconds:.0f} s"]
+        [name.replace("-", " "), "-" if seconds is None else f"{seconds:.0f} s"]
         for name, seconds in figures["seconds"].items()
     ]
-    return "Training, first step to last", ["arm", "time"], body
+    return "Training, without the time it stood still", ["arm", "time"], body
 
 
 def _account(study: Study, figures: Mapping[str, Any]) -> str:

@@ -37,7 +37,8 @@ class Training:
     kl_target: float = 6.0
     """Nats per answer that the controller steers to; 0 leaves the coefficient."""
     kl_horizon: float = 10_000.0
-    """Answers in which the controller could change the coefficient by a fifth."""
+    """Answers in which the controller could change the coefficient by a fifth. As
+    released; a study of 3,000 answers is too short for it to steer much."""
     prompt_pool: int = 512
     """Different training prompts."""
     save_every: int = 10

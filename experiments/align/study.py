@@ -9,11 +9,15 @@ figures.json    every figure; report.md and *.png are made of it
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 import pathlib
+import re
 import time
+import zipfile
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -21,12 +25,11 @@ import numpy as np
 
 from experiments import rundir
 from experiments.align import arm, effects, measure, report
-from experiments.align.effects import alarms as alarms
 from experiments.align.settings import HeldOut, Study
 from experiments.exits import Stop
 from experiments.progress import Counter
 from experiments.toy_lm import files, texts
-from fulcra_jax import targets
+from fulcra_jax import targets, values
 from fulcra_jax.inference import Predictor, evaluator_id, read_scores, write_scores
 
 _PARTS = (
@@ -63,9 +66,8 @@ def run(study: Study) -> dict[str, Any]:
         "control": arm.Goal(control.vector, "none"),
         "released": arm.Goal(target, "official"),
     }
-    seconds: dict[str, float | None] = {}
     with Stop() as stop:
-        prompts = texts.prompts(seed=1, n=study.held_out.prompts, split="test")
+        prompts = _prompts(study)
         start_figures(out, study, models, prompts)
         pool_figures(out, study, models, prompts, stop)
         for seed in study.seeds:
@@ -79,10 +81,13 @@ def run(study: Study) -> dict[str, Any]:
                         path, goals[name], seed, study.training, models.start,
                         models.evaluator, stop,
                     )  # fmt: skip
+                if stop.asked:
+                    raise KeyboardInterrupt
                 arm_figures(out, path, study, models, prompts)
-                seconds[path.name] = _seconds(path)
-    figures = collect(out, study, target, control)
-    figures["seconds"] = seconds
+    figures = collect(out, study, goals, control.disjoint)
+    figures["seconds"] = {
+        name: _seconds(out / "arms" / name) for name in figures["arms"]
+    }
     figures["device"] = jax.devices()[0].device_kind
     rundir.write_whole(out / "figures.json", figures)
     report.write(out, study, figures)
@@ -187,31 +192,42 @@ def pool_figures(
 
 
 def collect(
-    out: pathlib.Path, study: Study, target: np.ndarray, control: targets.Control
+    out: pathlib.Path, study: Study, goals: Mapping[str, arm.Goal], disjoint: bool
 ) -> dict[str, Any]:
-    """All figures, from the files of scores."""
-    held_out = study.held_out
+    """All figures of all arms that are there, from the files of scores."""
+    held_out, target = study.held_out, goals["target"].target
+    start = _figures(out, study, "start", target)
     figures: dict[str, Any] = {
         "target": target.tolist(),
-        "control": control.vector.tolist(),
-        "control_is_disjoint": control.disjoint,
-        "start": _figures(out, "start", target, held_out),
+        "control": goals["control"].target.tolist(),
+        "control_is_disjoint": disjoint,
+        "start": start,
         "arms": {},
         "specificity": {},
     }
-    before = _quantities(out, "start", target)
-    for seed in study.seeds:
-        after = {
-            name: _quantities(out, f"{name}-seed{seed}", target) for name in study.arms
-        }
-        for name in study.arms:
+    before = _quantities(out, study, "start", target)
+    for seed in _seeds(out):
+        after = {}
+        for name, goal in goals.items():
             key = f"{name}-seed{seed}"
-            entry = _figures(out, key, target, held_out)
+            if not _scored(out, key):
+                continue
+            after[name] = _quantities(out, study, key, target)
+            entry = _figures(out, study, key, target)
             entry |= {"arm": name, "seed": seed}
             entry["change"] = effects.change(after[name], before, held_out)
-            entry["alarms"] = alarms(entry, figures["start"])
+            # An arm is distrusted for what it was trained on, not for the target.
+            own = effects.change(
+                _quantities(out, study, key, goal.target),
+                _quantities(out, study, "start", goal.target),
+                held_out,
+            )
+            entry["alarms"] = effects.alarms(
+                own, entry["text"], start["text"],
+                reward="released reward" if goal.gate == "official" else "reward",
+            )  # fmt: skip
             if name == "target":
-                entry["best_of_n"] = best_of_n(out, entry, target, held_out)
+                entry["best_of_n"] = best_of_n(out, study, entry, target)
             figures["arms"][key] = entry
         if {"target", "control"} <= set(after):
             # Before is the same, so that the difference of the changes is that of the
@@ -224,32 +240,79 @@ def collect(
 
 
 def best_of_n(
-    out: pathlib.Path, entry: dict[str, Any], target: np.ndarray, held_out: HeldOut
+    out: pathlib.Path, study: Study, entry: dict[str, Any], target: np.ndarray
 ) -> dict[str, Any]:
     """The best of n answers of the start, n as large as the KL of the arm allows."""
-    with np.load(out / "scores" / "pool.npz") as pool:
-        scores = {who: pool[who] for who in pool.files}
-    return effects.best_of_n(scores, entry["text"]["kl"], target, held_out)
+    scores = read_pool(out, study.held_out)
+    return effects.best_of_n(scores, entry["text"]["kl"], target, study.held_out)
+
+
+def read_pool(out: pathlib.Path, held_out: HeldOut) -> dict[str, np.ndarray]:
+    """The scores of the pool, by who scored.
+
+    Raises:
+      ValueError: if the file is damaged or of another study.
+    """
+    path = out / "scores" / "pool.npz"
+    shape = (held_out.prompts * held_out.best_of, len(values.BASIC))
+    try:
+        with np.load(path) as pool:
+            scores = {who: pool[who] for who in ("evaluator", "second")}
+        good = all(x.shape == shape and np.isfinite(x).all() for x in scores.values())
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        good, scores = False, {}
+    if not good:
+        raise ValueError(
+            f"{path}: is damaged; expected finite scores of shape {shape}. Delete it: "
+            "the same command draws it again."
+        )
+    return scores
+
+
+def _seeds(out: pathlib.Path) -> list[int]:
+    """The seeds of the arms that have scores."""
+    names = (path.name for path in (out / "scores").glob("*-seed*.text.json"))
+    found = (re.fullmatch(r"[a-z]+-seed(\d+)\.text\.json", name) for name in names)
+    return sorted({int(match[1]) for match in found if match})
 
 
 def _figures(
-    out: pathlib.Path, name: str, target: np.ndarray, held_out: HeldOut
+    out: pathlib.Path, study: Study, name: str, target: np.ndarray
 ) -> dict[str, Any]:
     """Means of one set of answers in the eyes of both evaluators, and its texts."""
-    text = json.loads((out / "scores" / f"{name}.text.json").read_text())
-    return effects.means(_quantities(out, name, target), text, held_out)
+    path = out / "scores" / f"{name}.text.json"
+    try:
+        text = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        text = None
+    if not isinstance(text, dict) or not {"kl", "distinct_2"} <= set(text):
+        raise ValueError(_again(path, out, name))
+    return effects.means(_quantities(out, study, name, target), text, study.held_out)
 
 
 def _quantities(
-    out: pathlib.Path, name: str, target: np.ndarray
+    out: pathlib.Path, study: Study, name: str, target: np.ndarray
 ) -> dict[str, dict[str, np.ndarray]]:
-    return effects.quantities(
-        {
-            who: read_scores(_file(out, name, who)).scores
-            for who in ("evaluator", "second")
-        },
-        target,
+    prompts = np.repeat(_prompts(study), study.held_out.answers).tolist()
+    scores = {}
+    for who in ("evaluator", "second"):
+        answers = read_scores(_file(out, name, who))
+        if answers.prompts != prompts:
+            raise ValueError(_again(_file(out, name, who), out, name))
+        scores[who] = answers.scores
+    return effects.quantities(scores, target)
+
+
+def _again(path: pathlib.Path, out: pathlib.Path, name: str) -> str:
+    return (
+        f"{path}: is damaged or of another study; delete {out}/scores/{name}.jsonl, "
+        "and the same command makes it again."
     )
+
+
+@functools.cache
+def _prompts(study: Study) -> list[str]:
+    return texts.prompts(seed=1, n=study.held_out.prompts, split="test")
 
 
 def _file(out: pathlib.Path, name: str, who: str) -> pathlib.Path:

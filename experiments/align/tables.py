@@ -49,7 +49,7 @@ def arms_table(figures: Mapping[str, Any]) -> Table:
                 *(signed(change["evaluator"][name]) for name in kept),
                 f"{text['kl']:.2f}",
                 f"{text['tokens']:.0f}",
-                f"{text['distinct_2'] / start['text']['distinct_2']:.2f} x",
+                times(text["distinct_2"], start["text"]["distinct_2"]),
             ]
         )
     title = (
@@ -76,6 +76,40 @@ def specificity_table(figures: Mapping[str, Any]) -> Table:
     return title, ["", "evaluator", *more], body
 
 
+LEGEND = """How to read it. Scores lie in [-1, 1]; brackets hold a 95 % interval by
+resampling prompts with all their answers: it knows nothing of other seeds.
+
+- toward the target: sum t v / sum |t|; 1 for an answer that shows all that it asks for.
+- reward: the default reward for the target, at most 0, in the scale where the largest
+  entry of the target is 1; also for arms that were trained on another.
+- no connection, against: shares of the targeted values with |v| <= .3, and with v
+  beyond .3 on the wrong side; a graded target's entries count above .3 of its largest.
+- KL: to the start, nats per answer, summed over its tokens, exact for each token.
+- distinct-n: different n-grams of words over all; falls with the length of the texts.
+- second evaluator: another one, which gave no reward.
+- released: the same target under the released reward, whose best answer is silence.
+"""
+
+
+def short_table(figures: Mapping[str, Any]) -> Table:
+    """The main columns without intervals, for a terminal of 80 characters."""
+    seconds = _seconds(figures)
+    header = ["arm", "toward", *("second" for _ in seconds), "none", "KL", "dist-2"]
+    start = figures["start"]
+    rows = {"start": start, **figures["arms"]}
+    body = [
+        [
+            name.replace("-", " "),
+            *(number(entry[who]["toward"].mean) for who in ("evaluator", *seconds)),
+            number(entry["evaluator"]["no connection, targeted"].mean),
+            f"{entry['text']['kl']:.1f}",
+            times(entry["text"]["distinct_2"], start["text"]["distinct_2"]),
+        ]
+        for name, entry in rows.items()
+    ]
+    return "Held-out prompts: toward the target, no connection, KL", header, body
+
+
 def changes_table(figures: Mapping[str, Any]) -> Table:
     """The change of every value."""
     header = ["arm", *values.ABBREVIATIONS]
@@ -96,7 +130,10 @@ def distances_table(figures: Mapping[str, Any]) -> Table:
     body = [["start", *_distances(figures["start"]["evaluator"])]]
     for name, entry in figures["arms"].items():
         body.append([name.replace("-", " "), *_distances(entry["evaluator"])])
-    title = "Mean distance to the target; the released one is lowest for silence"
+    title = (
+        "Mean distance to the target, lower is nearer; the released one is 0 for "
+        "silence, and none knows the scale that the reward gives a graded target"
+    )
     return title, header, body
 
 
@@ -176,23 +213,58 @@ def best_of_n_table(figures: Mapping[str, Any]) -> Table:
 
 def verdicts(figures: Mapping[str, Any]) -> list[str]:
     """What the figures say, each with its numbers."""
-    found = [beyond_control(seed, x) for seed, x in figures["specificity"].items()]
+    found = []
+    for seed, beyond in figures["specificity"].items():
+        moved = figures["arms"][f"target-{seed}"]["change"]
+        found.append(
+            beyond_control(
+                seed.replace("seed", "seed "),
+                beyond,
+                {who: x["toward"] for who, x in moved.items()},
+                disjoint=figures["control_is_disjoint"],
+            )
+        )
     for name, entry in figures["arms"].items():
         found += [f"ALARM, {name.replace('-', ' ')}: {a}." for a in entry["alarms"]]
     return found
 
 
-def beyond_control(name: str, x: Mapping[str, measure.Mean]) -> str:
-    """Whether a model moved beyond its control, in the eyes of each evaluator."""
-    what = "moved" if above_zero(x["evaluator"]) else "did not clearly move"
-    said = (
-        f"{name}: the model {what} toward the target beyond the control: "
-        f"{signed(x['evaluator'])}"
-    )
-    if "second" not in x:
+def beyond_control(
+    name: str,
+    beyond: Mapping[str, measure.Mean],
+    moved: Mapping[str, measure.Mean],
+    *,
+    disjoint: bool,
+) -> str:
+    """Whether a model moved toward its target, and more than its control did.
+
+    Args:
+      name: of the seed, for the sentence.
+      beyond: change under the target minus change under the control, by who scored.
+      moved: change under the target.
+      disjoint: whether the control asks for none of the target's values; else there is
+        no test.
+    """
+    figures = f"{signed(moved['evaluator'])}, control subtracted "
+    figures += signed(beyond["evaluator"])
+    if not disjoint:
+        return (
+            f"{name}: the control shares values with the target, so that the figures "
+            f"are a report and no test: {figures}."
+        )
+    sees = {who: above_zero(moved[who]) and above_zero(beyond[who]) for who in beyond}
+    if not sees["evaluator"]:
+        return (
+            f"{name}: the model did not clearly move toward the target beyond the "
+            f"control: {figures}."
+        )
+    said = f"{name}: the model moved toward the target, beyond the control: {figures}"
+    if "second" not in beyond:
         return said + "."
-    same = "agrees" if above_zero(x["second"]) else "does not clearly agree"
-    return f"{said}; the second evaluator {same}: {signed(x['second'])}."
+    second = f"{signed(moved['second'])}, control subtracted "
+    second += signed(beyond["second"])
+    same = "sees the same" if sees["second"] else "does not clearly see it"
+    return f"{said}; the second evaluator {same}: {second}."
 
 
 def examples(sets: Mapping[str, ScoredAnswers], n: int = 3) -> str:
@@ -214,6 +286,15 @@ def signed(x: measure.Mean) -> str:
     '+.123 [+.10, +.15]'
     """
     return f"{_plus(x.mean, 3)} [{_plus(x.low, 2)}, {_plus(x.high, 2)}]"
+
+
+def times(x: float, start: float) -> str:
+    """A figure in units of that of the start.
+
+    >>> times(0.4, 0.5), times(float("nan"), 0.5)
+    ('0.80 x', '-')
+    """
+    return f"{x / start:.2f} x" if math.isfinite(x) and start else "-"
 
 
 def plus(x: measure.Mean) -> str:

@@ -193,6 +193,26 @@ def text_of(out: pathlib.Path, name: str) -> dict[str, Any]:
     return json.loads((out / f"{name}.text.json").read_text(encoding="utf-8"))
 
 
+def _alarms(
+    out: pathlib.Path,
+    arguments: Arguments,
+    goal: Goal,
+    entry: Mapping[str, Any],
+    start: Mapping[str, Any],
+) -> list[str]:
+    """Alarms for what was trained on, which a control run does not share."""
+    before, after = (
+        quantities(out, name, goal.trained) for name in ("before", "after")
+    )
+    released = arguments.gate == "official"
+    return effects.alarms(
+        effects.change(after, before, arguments.measured()),
+        entry["text"],
+        start["text"],
+        reward="released reward" if released else "reward",
+    )
+
+
 def figures(out: pathlib.Path, arguments: Arguments, goal: Goal) -> dict[str, Any]:
     """All figures of a run, from its files; the same shape as those of a study."""
     held_out, target = arguments.measured(), goal.target
@@ -202,7 +222,7 @@ def figures(out: pathlib.Path, arguments: Arguments, goal: Goal) -> dict[str, An
     entry: dict[str, Any] = effects.means(after, text_of(out, "after"), held_out)
     entry |= {"arm": name, "seed": arguments.seed}
     entry["change"] = effects.change(after, before, held_out)
-    entry["alarms"] = effects.alarms(entry, start)
+    entry["alarms"] = _alarms(out, arguments, goal, entry, start)
     if arguments.best_of:
         entry["best_of_n"] = _best_of_n(out, arguments, goal, held_out, entry)
     return {

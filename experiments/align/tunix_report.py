@@ -130,9 +130,12 @@ def _write_comparison(
     figures: Mapping[str, Any],
 ) -> None:
     toward = {who: x["toward"] for who, x in figures["beyond"].items()}
-    said = [tables.beyond_control("these runs", toward)]
-    if not run["control_is_disjoint"]:
-        said.append("The control shares values with the target: this is no test.")
+    moved = {who: figures["target"][who]["toward"] for who in toward}
+    said = [
+        tables.beyond_control(
+            "these runs", toward, moved, disjoint=run["control_is_disjoint"]
+        )
+    ]
     found = [_pair_table(who, figures) for who in toward]
     for table in found:
         show(table)

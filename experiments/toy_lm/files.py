@@ -59,13 +59,28 @@ def load(path: pathlib.Path) -> tuple[toy.DecoderConfig, Any, texts.Codec]:
         config = toy.DecoderConfig(**entries["decoder"])
         lengths = texts.Lengths(**entries["lengths"])
         flat = safetensors.numpy.load_file(path / "decoder.safetensors")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: has no decoder.safetensors.") from None
     except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
         raise ValueError(f"{path}: the decoder is damaged ({error}).") from None
     params = jax.tree.map(jnp.asarray, traverse_util.unflatten_dict(flat, sep="."))
     want = jax.eval_shape(lambda: toy.init(config, 0))
     if _shapes(params) != _shapes(want):
         raise ValueError(f"{path}: the decoder's weights do not fit its decoder.json.")
-    return config, params, texts.Codec.load(path, lengths)
+    if not all(
+        leaf.dtype == jnp.float32 and bool(jnp.isfinite(leaf).all())
+        for leaf in jax.tree.leaves(params)
+    ):
+        raise ValueError(
+            f"{path}: the decoder's weights are not all finite float32 numbers."
+        )
+    codec = texts.Codec.load(path, lengths)
+    if codec.tokenizer.vocab_size != config.vocab_size:
+        raise ValueError(
+            f"{path}: the tokenizer has {codec.tokenizer.vocab_size} pieces, the "
+            f"decoder {config.vocab_size}; give the tokenizer that belongs to it."
+        )
+    return config, params, codec
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

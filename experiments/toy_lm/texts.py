@@ -24,6 +24,15 @@ class Lengths:
     response: int = 72
     """Tokens of a response, its end included."""
 
+    def __post_init__(self) -> None:
+        for field, least in (("prompt", 4), ("response", 2)):
+            number = getattr(self, field)
+            if not isinstance(number, int) or not least <= number <= 65536:
+                raise ValueError(
+                    f"texts.Lengths: {field} is {number!r}; it should be a whole "
+                    f"number of tokens in [{least}, 65536]."
+                )
+
 
 def dialogues(seed: int, n: int, split: sample.Split) -> list[tuple[str, str]]:
     """(prompt, response) pairs of the corpus."""
@@ -58,11 +67,12 @@ def prompts(seed: int, n: int, split: sample.Split) -> list[str]:
     seen: dict[str, None] = {}
     size = 2 * n
     while len(seen) < n:
+        before = len(seen)
         seen.update(dict.fromkeys(p for p, _ in dialogues(seed, size, split)))
-        if size > 100 * n:
+        if size > 100_000 and len(seen) < 1.5 * before:
             raise ValueError(
-                f"texts.prompts: the {split} split has {len(seen)} different prompts; "
-                f"{n} were asked for."
+                f"texts.prompts: the {split} split has few more than {len(seen)} "
+                f"different prompts; {n} were asked for."
             )
         size *= 2
     return list(seen)[:n]

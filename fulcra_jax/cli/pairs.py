@@ -2,6 +2,7 @@
 """`fulcra pairs`: preferences for a trainer, made of scored answers."""
 
 import dataclasses
+import math
 from typing import Annotated, Literal
 
 import jax.numpy as jnp
@@ -52,12 +53,16 @@ class Pairs:
 def run(arguments: Pairs) -> None:
     """Runs `fulcra pairs`."""
     for name in ("margin", "per_prompt", "temperature"):
-        if not getattr(arguments, name) >= 0:
+        if not 0 <= getattr(arguments, name) < math.inf:
             raise ValueError(
                 f"pairs: --{name.replace('_', '-')} is {getattr(arguments, name)}; it "
-                "should be at least 0."
+                "should be a number of at least 0."
             )
+    if not arguments.out:
+        raise ValueError("pairs: --out is empty; it should name a new file.")
     single = arguments.format.startswith("unpaired")
+    if single and (arguments.temperature or arguments.per_prompt != 1):
+        raise ValueError("pairs: --temperature and --per-prompt are for pairs.")
     if not single and arguments.threshold is not None:
         raise ValueError("pairs: --threshold is for --format unpaired.")
     check_new(arguments.out, "--out")

@@ -54,15 +54,29 @@ class Checkpoints:
         Raises:
           FileNotFoundError: if there is no checkpoint.
           ValueError: if the checkpoint is of another architecture; it names the first
-            leaf that differs, with both shapes.
+            leaf that differs, with both shapes. Or if it is damaged.
         """
         step = self._manager.latest_step()
         if step is None:
             raise FileNotFoundError(
                 f"checkpoint: {self._manager.directory} holds no whole checkpoint."
             )
-        self._compare(step, like)
-        return self._manager.restore(step, args=ocp.args.StandardRestore(like))
+        try:
+            held = self._manager.item_metadata(step)
+        except Exception as error:  # orbax raises whatever its parsers raise
+            raise self._damaged(step, error) from None
+        self._compare(step, like, held)
+        try:
+            return self._manager.restore(step, args=ocp.args.StandardRestore(like))
+        except Exception as error:
+            raise self._damaged(step, error) from None
+
+    def _damaged(self, step: int, error: Exception) -> ValueError:
+        return ValueError(
+            f"checkpoint: step {step} in {self._manager.directory} is damaged "
+            f"({type(error).__name__}); delete that folder to go on from the one "
+            "before, or from the beginning."
+        )
 
     def newest(self, state: Any) -> Any:
         """The newest state on one device, or the one given where none was saved.
@@ -79,8 +93,8 @@ class Checkpoints:
         )
         return self.restore(like)
 
-    def _compare(self, step: int, like: Any) -> None:
-        held = _shapes(self._manager.item_metadata(step))
+    def _compare(self, step: int, like: Any, held: Any) -> None:
+        held = _shapes(held)
         want = _shapes(like)
         for name in sorted(want.keys() | held.keys()):
             if want.get(name) != held.get(name):
