@@ -131,8 +131,8 @@ def distances_table(figures: Mapping[str, Any]) -> Table:
     for name, entry in figures["arms"].items():
         body.append([name.replace("-", " "), *_distances(entry["evaluator"])])
     title = (
-        "Mean distance to the target, lower is nearer; the released one is 0 for "
-        "silence, and none knows the scale that the reward gives a graded target"
+        "Mean distance to the target as it is, lower is nearer; the released one is 0 "
+        "for silence. The reward brings a graded target to another scale first"
     )
     return title, header, body
 
