@@ -5,7 +5,10 @@ Scores come by who gave them: "evaluator", whose reward was trained on, and perh
 "second", which only looks. Axes: N answers (prompts x answers to each), V values.
 """
 
-from collections.abc import Mapping
+import pathlib
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,7 +16,7 @@ import numpy as np
 
 from experiments.align import measure
 from experiments.align.settings import HeldOut
-from fulcra_jax import alignment, objectives
+from fulcra_jax import alignment, objectives, values
 
 EQUAL_KL = 64
 """Largest n for which best-of-n is taken to have the KL of its bound."""
@@ -89,6 +92,30 @@ def alarms(
                 "in the eyes of the second evaluator"
             )
     return found
+
+
+def read_pool(
+    path: pathlib.Path, held_out: HeldOut, who: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """The scores of the best-of-n pool, `[prompts x best_of, V]` by who scored.
+
+    Raises:
+      ValueError: if the file is damaged or of other settings.
+    """
+    shape = (held_out.prompts * held_out.best_of, len(values.BASIC))
+    try:
+        # Opened here: numpy leaves a broken archive open.
+        with path.open("rb") as file, np.load(file) as pool:
+            scores = {name: pool[name] for name in who}
+        good = all(x.shape == shape and np.isfinite(x).all() for x in scores.values())
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        good, scores = False, {}
+    if not good:
+        raise ValueError(
+            f"{path}: is damaged; expected finite scores of shape {shape}. Delete it: "
+            "the same command draws it again."
+        )
+    return scores
 
 
 def best_of_n(

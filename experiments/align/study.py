@@ -16,7 +16,6 @@ import os
 import pathlib
 import re
 import time
-import zipfile
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -25,11 +24,11 @@ import numpy as np
 
 from experiments import rundir
 from experiments.align import arm, effects, measure, report
-from experiments.align.settings import HeldOut, Study
+from experiments.align.settings import Study
 from experiments.exits import Stop
 from experiments.progress import Counter
 from experiments.toy_lm import files, texts
-from fulcra_jax import targets, values
+from fulcra_jax import targets
 from fulcra_jax.inference import Predictor, evaluator_id, read_scores, write_scores
 
 _PARTS = (
@@ -243,30 +242,10 @@ def best_of_n(
     out: pathlib.Path, study: Study, entry: dict[str, Any], target: np.ndarray
 ) -> dict[str, Any]:
     """The best of n answers of the start, n as large as the KL of the arm allows."""
-    scores = read_pool(out, study.held_out)
+    scores = effects.read_pool(
+        out / "scores" / "pool.npz", study.held_out, ("evaluator", "second")
+    )
     return effects.best_of_n(scores, entry["text"]["kl"], target, study.held_out)
-
-
-def read_pool(out: pathlib.Path, held_out: HeldOut) -> dict[str, np.ndarray]:
-    """The scores of the pool, by who scored.
-
-    Raises:
-      ValueError: if the file is damaged or of another study.
-    """
-    path = out / "scores" / "pool.npz"
-    shape = (held_out.prompts * held_out.best_of, len(values.BASIC))
-    try:
-        with np.load(path) as pool:
-            scores = {who: pool[who] for who in ("evaluator", "second")}
-        good = all(x.shape == shape and np.isfinite(x).all() for x in scores.values())
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        good, scores = False, {}
-    if not good:
-        raise ValueError(
-            f"{path}: is damaged; expected finite scores of shape {shape}. Delete it: "
-            "the same command draws it again."
-        )
-    return scores
 
 
 def _seeds(out: pathlib.Path) -> list[int]:

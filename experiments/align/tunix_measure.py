@@ -243,8 +243,8 @@ def _best_of_n(
     entry: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The best of the start by the reward that was trained on."""
-    with np.load(out / "scores_pool.npz") as file:
-        pool = {who: file[who] for who in file.files}
+    who = [name for name in ("evaluator", "second") if name in entry["change"]]
+    pool = effects.read_pool(out / "scores_pool.npz", held_out, who)
     reward = objectives.baselign_reward(
         jnp.asarray(pool["evaluator"], jnp.float32),
         jnp.asarray(goal.trained, jnp.float32),
