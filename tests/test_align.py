@@ -477,8 +477,8 @@ def test_a_damaged_decoder_is_named(models, tmp_path):
 def test_numbers_out_of_range_are_refused():
     with pytest.raises(ValueError, match="response is 0; it should be a whole"):
         texts.Lengths(response=0)
-    with pytest.raises(ValueError, match="few more than"):
-        texts.prompts(1, 10**6, "test")
+    with pytest.raises(ValueError, match=r"prompts is 100000; expected .* 10000\]"):
+        settings.HeldOut(prompts=100_000)
     with pytest.raises(ValueError, match=r"answers is 1; expected a number in \[2"):
         settings.Training(answers=1)
     with pytest.raises(ValueError, match="prompt_pool is 4; expected at least"):

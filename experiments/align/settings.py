@@ -56,7 +56,7 @@ class Training:
             ("kl_coefficient", 0.0, 1e3),
             ("kl_target", 0.0, 1e6),
             ("kl_horizon", 1.0, 1e12),
-            ("prompt_pool", 1, 10**6),
+            ("prompt_pool", 1, 100_000),
             ("save_every", 1, 10**7),
             ("log_every", 1, 10**7),
         ):
@@ -83,7 +83,7 @@ class HeldOut:
 
     def __post_init__(self) -> None:
         for field, low, high in (
-            ("prompts", 2, 10**6),
+            ("prompts", 2, 10_000),
             ("answers", 1, 1024),
             ("best_of", 1, 4096),
             ("resamples", 10, 10**6),

@@ -67,12 +67,11 @@ def prompts(seed: int, n: int, split: sample.Split) -> list[str]:
     seen: dict[str, None] = {}
     size = 2 * n
     while len(seen) < n:
-        before = len(seen)
         seen.update(dict.fromkeys(p for p, _ in dialogues(seed, size, split)))
-        if size > 100_000 and len(seen) < 1.5 * before:
+        if size > 100 * n:
             raise ValueError(
-                f"texts.prompts: the {split} split has few more than {len(seen)} "
-                f"different prompts; {n} were asked for."
+                f"texts.prompts: the {split} split has {len(seen)} different prompts; "
+                f"{n} were asked for."
             )
         size *= 2
     return list(seen)[:n]
