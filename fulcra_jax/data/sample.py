@@ -165,7 +165,7 @@ def sample_statements(
       This project's own phrase banks; see SAMPLE_CARD.md.
 
     >>> sample_statements(seed=0, n=1)
-    [('To my mind, more people should consider forgiving a friend.', 'x', 1)]
+    [('Having an impact on how schools teach deserves praise.', 'be influential', 1)]
     """
     _check_asked("sample.sample_statements", n, split)
     weights = dict(zip(values.BASIC, _VALUE_WEIGHTS, strict=True))
