@@ -445,7 +445,9 @@ def test_a_damaged_checkpoint_is_named(models, finished, tmp_path, capsys):
             file.write_bytes(b"")
     assert script.main(["toy", *words_of(models, out, seeds="0")]) == 1
     said = capsys.readouterr().err
-    assert re.search(r"step 5 in .*checkpoints is damaged .* delete that folder", said)
+    assert re.search(
+        r"step 5 in .*checkpoints cannot be read .* delete that folder", said
+    )
     assert "Traceback" not in said
 
 

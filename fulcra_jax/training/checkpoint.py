@@ -54,28 +54,30 @@ class Checkpoints:
         Raises:
           FileNotFoundError: if there is no checkpoint.
           ValueError: if the checkpoint is of another architecture; it names the first
-            leaf that differs, with both shapes. Or if it is damaged.
+            leaf that differs, with both shapes. Or if it cannot be read.
         """
         step = self._manager.latest_step()
         if step is None:
             raise FileNotFoundError(
                 f"checkpoint: {self._manager.directory} holds no whole checkpoint."
             )
+        # Whatever of a checkpoint is missing, cut or empty, orbax and tensorstore say so
+        # with a ValueError; an OSError or a lack of memory is no damage and passes.
         try:
             held = self._manager.item_metadata(step)
-        except Exception as error:  # orbax raises whatever its parsers raise
-            raise self._damaged(step, error) from None
+        except ValueError as error:
+            raise self._unreadable(step, error) from error
         self._compare(step, like, held)
         try:
             return self._manager.restore(step, args=ocp.args.StandardRestore(like))
-        except Exception as error:
-            raise self._damaged(step, error) from None
+        except ValueError as error:
+            raise self._unreadable(step, error) from error
 
-    def _damaged(self, step: int, error: Exception) -> ValueError:
+    def _unreadable(self, step: int, error: ValueError) -> ValueError:
         return ValueError(
-            f"checkpoint: step {step} in {self._manager.directory} is damaged "
-            f"({type(error).__name__}); delete that folder to go on from the one "
-            "before, or from the beginning."
+            f"checkpoint: step {step} in {self._manager.directory} cannot be read "
+            f"({error!s:.120}); if it is damaged, delete that folder to go on from the "
+            "one before, or from the beginning."
         )
 
     def newest(self, state: Any) -> Any:
