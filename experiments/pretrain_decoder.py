@@ -161,14 +161,11 @@ def train(
             if number % 50 == 0 or number == arguments.steps:
                 held_out = float(measure(state.params, check))
                 line = {"step": number, "loss": float(value), "unseen_loss": held_out}
+                progress.say(f"step {number}: {held_out:.3f} nats per unseen token")
                 with (out / "metrics.jsonl").open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
                 saved.save(number, state)
     saved.wait()
-    print(
-        f"loss on unseen responses {float(measure(state.params, check)):.3f} nats per "
-        "token"
-    )
     return state.params
 
 
@@ -177,16 +174,8 @@ def speak(
 ) -> list[str]:
     """One answer to each prompt."""
     ids, where = codec.encode_prompts(prompts)
-    drawn = sampling.draw(
-        config,
-        params,
-        jax.random.key(0),
-        jnp.asarray(ids),
-        jnp.asarray(where),
-        jnp.asarray(codec.banned),
-        length=codec.lengths.response,
-        end_id=codec.end_id,
-        pad_id=codec.pad_id,
+    drawn = sampling.draw_with(
+        codec, config, params, jax.random.key(0), jnp.asarray(ids), jnp.asarray(where)
     )
     return codec.decode(np.asarray(drawn.tokens), np.asarray(drawn.where))
 

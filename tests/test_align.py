@@ -195,8 +195,8 @@ def test_best_of_n_picks_by_the_reward_and_shows_both_evaluators():
     pool = rng.uniform(-1, 1, (6 * 8, 10))
     second = rng.uniform(-1, 1, pool.shape)
     bound = np.log(4) - 3 / 4
-    scores = {"evaluator": pool, "second": second}
-    found = effects.best_of_n(scores, bound - 1e-3, IDEAL, held_out(6, best_of=8))
+    drawn = effects.quantities({"evaluator": pool, "second": second}, IDEAL)
+    found = effects.best_of_n(drawn, bound - 1e-3, held_out(6, best_of=8))
     assert found["n"] == 4
     assert found["equal_kl"]
     assert found["kl_bound"] == pytest.approx(bound)
@@ -211,7 +211,7 @@ def test_best_of_n_picks_by_the_reward_and_shows_both_evaluators():
     assert found["evaluator"]["reward"].mean == pytest.approx(mean(reward))
     assert found["second"]["toward"].mean == pytest.approx(mean(toward))
     # Beyond what the pool allows both KLs are shown, with all it has.
-    far = effects.best_of_n(scores, 2.0, IDEAL, held_out(6, best_of=8))
+    far = effects.best_of_n(drawn, 2.0, held_out(6, best_of=8))
     assert not far["equal_kl"]
     assert far["n"] == 8
     assert far["evaluator"]["reward"].mean == pytest.approx(reward.max(1).mean())

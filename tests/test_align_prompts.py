@@ -31,12 +31,10 @@ def test_what_cannot_be_read_is_set_aside_by_file_and_line(tmp_path):
     assert found.training == ["one"]
     assert found.held_out == ["two", "three"]
     assert [reject.line for reject in found.rejects] == [2, 4, 5, 6]
-    assert prompts.told(found.rejects[0]) == f"{name}: line 2: is not valid JSON"
+    assert str(found.rejects[0]) == f"{name}:2: line: is not valid JSON."
+    assert [reject.field for reject in found.rejects] == ["line"] * 2 + ["prompt"] * 2
     assert f"{name}: 4 of 8 lines set aside" in found.notes[0]
     assert found.notes[1] == f"{name}: 1 prompts stand there twice"
-    prompts.write_rejects(tmp_path / "rejects.jsonl", found.rejects)
-    lines = (tmp_path / "rejects.jsonl").read_text().splitlines()
-    assert [json.loads(line)["line"] for line in lines] == [2, 4, 5, 6]
 
 
 def test_text_that_is_not_utf_8_is_set_aside(tmp_path):
@@ -45,7 +43,8 @@ def test_text_that_is_not_utf_8_is_set_aside(tmp_path):
     path.write_bytes(b"\n".join([good[0], b'{"prompt": "\xff"}', *good[1:]]))
     found = prompts.choose(str(path), "", 2, 0)
     assert found.training == ["prompt 0"]
-    assert found.rejects == [prompts.Reject(str(path), 2, "is not UTF-8")]
+    (reject,) = found.rejects
+    assert str(reject) == f"{path}:2: line: is not UTF-8."
 
 
 def test_the_first_turn_of_a_dialogue_is_its_prompt(tmp_path):
@@ -83,16 +82,20 @@ def test_a_prompt_that_cannot_be_used_is_set_aside(tmp_path):
     refuse = lambda prompt: "is too long" if len(prompt) > 5 else ""
     found = prompts.choose(name, "", 1, 0, refuse)
     assert found.training == ["one"]
-    assert found.rejects == [prompts.Reject(name, 2, "is too long")]
+    (reject,) = found.rejects
+    assert str(reject) == f"{name}:2: prompt: is too long"
+    assert json.loads(reject.text) == {"prompt": "far too long"}
     with pytest.raises(ValueError, match="the embedded corpus: is too long"):
         prompts.choose("", "", 2, 0, refuse)
 
 
 def test_a_file_of_nothing_is_refused_by_its_first_bad_line(tmp_path):
     name = write(tmp_path / "a.jsonl", "{broken", "worse")
-    with pytest.raises(ValueError, match=r"first of 2 bad lines: .*line 1: is not val"):
+    with pytest.raises(
+        ValueError, match=r"first of 2 bad lines: .*a.jsonl:1: line: is not val"
+    ):
         prompts.choose(name, "", 2, 0)
-    with pytest.raises(FileNotFoundError, match="no such file of prompts"):
+    with pytest.raises(FileNotFoundError, match="nowhere: does not exist"):
         prompts.choose("nowhere", "", 2, 0)
 
 

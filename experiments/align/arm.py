@@ -89,10 +89,9 @@ def train(
     def draw(params: Any, number: int) -> tuple[np.ndarray, policy.Answers]:
         rows = np.repeat(prompts_of_step(number, seed, training), training.answers)
         prompts, present = jnp.asarray(ids[rows]), jnp.asarray(where[rows])
-        drawn = sampling.draw(
-            config, params, jax.random.fold_in(key, number), prompts, present, banned,
-            length=codec.lengths.response, end_id=codec.end_id, pad_id=codec.pad_id,
-        )  # fmt: skip
+        drawn = sampling.draw_with(
+            codec, config, params, jax.random.fold_in(key, number), prompts, present
+        )
         return rows, policy.Answers(
             prompts, present, drawn.tokens, drawn.where, drawn.log_prob
         )
@@ -122,9 +121,7 @@ def train(
                         f"{path}; the last good checkpoint remains."
                     )
                 state, metrics = update(state, answers, jnp.asarray(scores))
-                look(
-                    path, number + 1, metrics, scores, said, goal, training, step_began
-                )
+                look(path, number + 1, metrics, scores, said, goal, step_began)
                 progress.count(len(rows), int(answers.where.sum()))
                 progress.show(number + 1, float(metrics["loss"]))
                 if (number + 1) % training.save_every == 0:
@@ -159,7 +156,6 @@ def look(
     scores: np.ndarray,
     said: list[str],
     goal: Goal,
-    training: Training,
     began: float,
 ) -> None:
     """Writes a line of metrics; stops on a loss that is no number."""
@@ -169,8 +165,6 @@ def look(
             f"align: the loss is {loss} at step {number} of {path}; the last good "
             "checkpoint remains. Try a lower --training.learning-rate."
         )
-    if number % training.log_every:
-        return
     targeted = measure.targeted(goal.target)
     mean = scores.mean(0)
     line = {

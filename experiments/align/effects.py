@@ -119,9 +119,8 @@ def read_pool(
 
 
 def best_of_n(
-    pool: Mapping[str, np.ndarray],
+    pool: ByWho,
     kl: float,
-    target: np.ndarray,
     held_out: HeldOut,
     *,
     chosen_by: np.ndarray | None = None,
@@ -132,18 +131,16 @@ def best_of_n(
     and both KLs shown.
 
     Args:
-      pool: `[N, V]` scores of answers of the start, by who gave them.
+      pool: quantities `[N]` of answers of the start, by who scored.
       kl: of the model to compare with, in nats per answer.
-      target: `[V]`.
       held_out: its `best_of` answers to each prompt make the pool.
-      chosen_by: `[N]` rewards; those of "evaluator" if not given.
+      chosen_by: `[N]` rewards; the reward of "evaluator" if not given.
     """
     most = min(EQUAL_KL, held_out.best_of)
     bound = float(objectives.best_of_n_kl_bound(jnp.asarray(float(most))))
     equal = kl <= bound
     n = objectives.n_of_kl_bound(kl, most=most) if equal else held_out.best_of
-    by_who = quantities(pool, target)
-    reward = by_who["evaluator"]["reward"] if chosen_by is None else chosen_by
+    reward = pool["evaluator"]["reward"] if chosen_by is None else chosen_by
     # How likely each answer of the pool is to be the best of n that are drawn from it.
     probs = alignment.selection_probs(reward.reshape(held_out.prompts, -1), n)
 
@@ -157,6 +154,6 @@ def best_of_n(
         "equal_kl": bool(equal),
         **{
             who: measure.means({k: expected(x) for k, x in found.items()}, held_out)
-            for who, found in by_who.items()
+            for who, found in pool.items()
         },
     }

@@ -83,10 +83,7 @@ def answer(
         full = np.resize(chosen, batch_size)
         prompt, present = jnp.asarray(ids[full]), jnp.asarray(where[full])
         key = jax.random.fold_in(jax.random.key(seed), number)
-        drawn = sampling.draw(
-            config, params, key, prompt, present, banned,
-            length=codec.lengths.response, end_id=codec.end_id, pad_id=codec.pad_id,
-        )  # fmt: skip
+        drawn = sampling.draw_with(codec, config, params, key, prompt, present)
         n = len(chosen)
         if params is reference:
             kl.append(np.zeros(n))

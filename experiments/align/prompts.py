@@ -9,21 +9,14 @@ its file and line.
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 from experiments.toy_lm import texts
+from fulcra_jax.data.rows import Reject, RowError, check_text, lines_of
 
 _POOL = 512
 _HUMAN, _ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
-
-
-class Reject(NamedTuple):
-    """A line that is not used."""
-
-    file: str
-    line: int
-    reason: str
 
 
 class Prompts(NamedTuple):
@@ -90,7 +83,7 @@ def choose(
     if len(kept) < n or not given:
         bad = ""
         if rejects:
-            bad = f"; the first of {len(rejects)} bad lines: {told(rejects[0])}"
+            bad = f"; the first of {len(rejects)} bad lines: {rejects[0]}"
         raise ValueError(
             f"align: there are {len(given)} prompts to train on and {len(kept)} others "
             f"to hold out, of {training or 'the embedded corpus'} and "
@@ -100,21 +93,6 @@ def choose(
     return Prompts(given, kept[:n], rejects, notes)
 
 
-def told(reject: Reject) -> str:
-    """A reject in words.
-
-    >>> told(Reject("a.jsonl", 3, "is not valid JSON"))
-    'a.jsonl: line 3: is not valid JSON'
-    """
-    return f"{reject.file}: line {reject.line}: {reject.reason}"
-
-
-def write_rejects(path: pathlib.Path, rejects: Sequence[Reject]) -> None:
-    """Writes what is not used, one JSON object a line."""
-    lines = [json.dumps(reject._asdict()) + "\n" for reject in rejects]
-    path.write_text("".join(lines), encoding="utf-8")
-
-
 def _of_file(
     name: str,
     refuse: Callable[[str], str],
@@ -122,50 +100,53 @@ def _of_file(
     notes: list[str],
 ) -> list[str]:
     """The different prompts of a file, in order."""
-    path = pathlib.Path(name)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file of prompts.")
     found: dict[str, str] = {}
     lines, already = 0, len(rejects)
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
-        if not line.strip():
-            continue
+    for number, raw in lines_of(pathlib.Path(name)):
         lines += 1
-        prompt, reason = _read(line)
-        reason = reason or refuse(prompt)
-        if reason:
-            rejects.append(Reject(str(path), number, reason))
+        try:
+            prompt = _read(raw)
+            if reason := refuse(prompt):
+                raise RowError("prompt", reason)
+        except RowError as error:
+            text = raw.decode("utf-8", "backslashreplace")
+            rejects.append(Reject(name, number, error.field, error.reason, text))
         else:
             found.setdefault(_folded(prompt), prompt)
     bad = len(rejects) - already
     if bad:
-        first = told(rejects[already])
-        notes.append(f"{path}: {bad} of {lines} lines set aside; the first: {first}")
+        notes.append(
+            f"{name}: {bad} of {lines} lines set aside; the first: {rejects[already]}"
+        )
     if lines - bad > len(found):
-        notes.append(f"{path}: {lines - bad - len(found)} prompts stand there twice")
+        notes.append(f"{name}: {lines - bad - len(found)} prompts stand there twice")
     return list(found.values())
 
 
-def _read(line: bytes) -> tuple[str, str]:
-    """A prompt, or why there is none."""
+def _read(line: bytes) -> str:
+    """The prompt of a line.
+
+    Raises:
+      RowError: if there is none.
+    """
     try:
         record = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError:
-        return "", "is not UTF-8"
+        raise RowError("line", "is not UTF-8.") from None
     except (ValueError, RecursionError):
-        return "", "is not valid JSON"
+        raise RowError("line", "is not valid JSON.") from None
     if not isinstance(record, dict):
-        return "", "is no object"
+        raise RowError("line", "is no object.")
     if "prompt" in record or "chosen" not in record:
-        prompt = record.get("prompt")
-        if not isinstance(prompt, str) or not prompt.strip():
-            return "", "prompt should be a text that is not empty"
-        return prompt, ""
-    chosen = record["chosen"]
-    if not isinstance(chosen, str) or not chosen.startswith(_HUMAN):
-        return "", f"chosen should be a text that begins with {_HUMAN!r}"
-    prompt = chosen.removeprefix(_HUMAN).split(_ASSISTANT)[0].strip()
-    return prompt, "" if prompt else "chosen begins with an empty turn"
+        prompt = check_text("prompt", record.get("prompt"))
+    else:
+        chosen = check_text("chosen", record["chosen"])
+        if not chosen.startswith(_HUMAN):
+            raise RowError("chosen", f"should begin with {_HUMAN!r}.")
+        prompt = chosen.removeprefix(_HUMAN).split(_ASSISTANT)[0].strip()
+    if not prompt.strip():
+        raise RowError("prompt", "is empty.")
+    return prompt
 
 
 def _folded(prompt: str) -> str:

@@ -42,7 +42,6 @@ class Training:
     prompt_pool: int = 512
     """Different training prompts."""
     save_every: int = 10
-    log_every: int = 1
 
     def __post_init__(self) -> None:
         for field, low, high in (
@@ -58,7 +57,6 @@ class Training:
             ("kl_horizon", 1.0, 1e12),
             ("prompt_pool", 1, 100_000),
             ("save_every", 1, 10**7),
-            ("log_every", 1, 10**7),
         ):
             _in_range("Training", field, getattr(self, field), low, high)
         if self.prompt_pool < self.prompts:

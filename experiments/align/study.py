@@ -31,6 +31,7 @@ from experiments.toy_lm import files, texts
 from fulcra_jax import targets
 from fulcra_jax.inference import Predictor, evaluator_id, read_scores, write_scores
 
+WHO = ("evaluator", "second")
 _PARTS = (
     "decoder.json",
     "decoder.safetensors",
@@ -66,9 +67,9 @@ def run(study: Study) -> dict[str, Any]:
         "released": arm.Goal(target, "official"),
     }
     with Stop() as stop:
-        prompts = _prompts(study)
-        start_figures(out, study, models, prompts)
-        pool_figures(out, study, models, prompts, stop)
+        if not _scored(out, "start"):
+            answer(out, "start", models.start.params, study, models)
+        draw_pool(out, study, models, stop)
         for seed in study.seeds:
             for name in study.arms:
                 if stop.asked:
@@ -82,7 +83,9 @@ def run(study: Study) -> dict[str, Any]:
                     )  # fmt: skip
                 if stop.asked:
                     raise KeyboardInterrupt
-                arm_figures(out, path, study, models, prompts)
+                if not _scored(out, path.name):
+                    _, params, _ = files.load(path / "decoder")
+                    answer(out, path.name, params, study, models)
     figures = collect(out, study, goals, control.disjoint)
     figures["seconds"] = {
         name: _seconds(out / "arms" / name) for name in figures["arms"]
@@ -107,7 +110,7 @@ def load(study: Study) -> Models:
     )
     sums = {
         role: _checksum(pathlib.Path(getattr(study, role)))
-        for role in ("decoder", "evaluator", "second")
+        for role in ("decoder", *WHO)
     }
     if sums["evaluator"] == sums["second"]:
         raise ValueError(
@@ -125,50 +128,27 @@ def identity(study: Study, sums: dict[str, str]) -> dict[str, Any]:
     return entries | {"sha256": sums}
 
 
-def start_figures(
-    out: pathlib.Path, study: Study, models: Models, prompts: list[str]
+def answer(
+    out: pathlib.Path, name: str, params: Any, study: Study, models: Models
 ) -> None:
-    """The answers of the start, scored; once."""
-    if _scored(out, "start"):
-        return
-    print("the start answers", flush=True)
-    config, params, codec = models.start
-    said = measure.answer(
-        config, params, params, codec, prompts,
-        answers=study.held_out.answers, seed=study.held_out.seed,
-    )  # fmt: skip
-    _write_scored(out, "start", said, study, models)
-
-
-def arm_figures(
-    out: pathlib.Path,
-    path: pathlib.Path,
-    study: Study,
-    models: Models,
-    prompts: list[str],
-) -> None:
-    """The answers of an aligned decoder, scored; once."""
-    if _scored(out, path.name):
-        return
+    """The answers of a policy to the held-out prompts, scored."""
+    print(f"answers of {name}", flush=True)
     config, reference, codec = models.start
-    _, params, _ = files.load(path / "decoder")
     said = measure.answer(
-        config, params, reference, codec, prompts,
+        config, params, reference, codec, _prompts(study),
         answers=study.held_out.answers, seed=study.held_out.seed,
     )  # fmt: skip
-    _write_scored(out, path.name, said, study, models)
+    _write_scored(out, name, said, study, models)
 
 
-def pool_figures(
-    out: pathlib.Path, study: Study, models: Models, prompts: list[str], stop: Stop
-) -> None:
+def draw_pool(out: pathlib.Path, study: Study, models: Models, stop: Stop) -> None:
     """Many answers of the start to each prompt, scored; once."""
-    known = out / "scores" / "pool.npz"
+    known = _pool(out)
     if known.is_file():
         return
-    n = study.held_out.best_of
-    print(f"best-of-n: {len(prompts) * n:,} answers of the start", flush=True)
+    prompts, n = _prompts(study), study.held_out.best_of
     total = len(prompts) * n
+    print(f"best-of-n: {total:,} answers of the start", flush=True)
     config, params, codec = models.start
     said = measure.answer(
         config, params, params, codec, prompts, answers=n,
@@ -184,7 +164,7 @@ def pool_figures(
             progress=Counter(f"answers scored, {who}", total, stop),
         )
         .scores
-        for who in ("evaluator", "second")
+        for who in WHO
     }
     np.savez_compressed(half, **found)
     os.replace(half, known)
@@ -195,7 +175,11 @@ def collect(
 ) -> dict[str, Any]:
     """All figures of all arms that are there, from the files of scores."""
     held_out, target = study.held_out, goals["target"].target
-    start = _figures(out, study, "start", target)
+    scores = _scores(out, study, "start")
+    before = effects.quantities(scores, target)
+    control_before = effects.quantities(scores, goals["control"].target)
+    start = effects.means(before, _text(out, "start"), held_out)
+    pool = effects.quantities(effects.read_pool(_pool(out), held_out, WHO), target)
     figures: dict[str, Any] = {
         "target": target.tolist(),
         "control": goals["control"].target.tolist(),
@@ -204,29 +188,31 @@ def collect(
         "arms": {},
         "specificity": {},
     }
-    before = _quantities(out, study, "start", target)
     for seed in _seeds(out):
         after = {}
         for name, goal in goals.items():
             key = f"{name}-seed{seed}"
             if not _scored(out, key):
                 continue
-            after[name] = _quantities(out, study, key, target)
-            entry = _figures(out, study, key, target)
-            entry |= {"arm": name, "seed": seed}
-            entry["change"] = effects.change(after[name], before, held_out)
-            # An arm is distrusted for what it was trained on, not for the target.
-            own = effects.change(
-                _quantities(out, study, key, goal.target),
-                _quantities(out, study, "start", goal.target),
-                held_out,
+            scores = _scores(out, study, key)
+            after[name] = effects.quantities(scores, target)
+            entry: dict[str, Any] = effects.means(
+                after[name], _text(out, key), held_out
             )
+            entry |= {"arm": name, "seed": seed}
+            entry["change"] = own = effects.change(after[name], before, held_out)
+            if name == "control":
+                # An arm is distrusted for what it was trained on, not for the target.
+                aimed = effects.quantities(scores, goal.target)
+                own = effects.change(aimed, control_before, held_out)
             entry["alarms"] = effects.alarms(
                 own, entry["text"], start["text"],
                 reward="released reward" if goal.gate == "official" else "reward",
             )  # fmt: skip
             if name == "target":
-                entry["best_of_n"] = best_of_n(out, study, entry, target)
+                entry["best_of_n"] = effects.best_of_n(
+                    pool, entry["text"]["kl"], held_out
+                )
             figures["arms"][key] = entry
         if {"target", "control"} <= set(after):
             # Before is the same, so that the difference of the changes is that of the
@@ -238,16 +224,6 @@ def collect(
     return figures
 
 
-def best_of_n(
-    out: pathlib.Path, study: Study, entry: dict[str, Any], target: np.ndarray
-) -> dict[str, Any]:
-    """The best of n answers of the start, n as large as the KL of the arm allows."""
-    scores = effects.read_pool(
-        out / "scores" / "pool.npz", study.held_out, ("evaluator", "second")
-    )
-    return effects.best_of_n(scores, entry["text"]["kl"], target, study.held_out)
-
-
 def _seeds(out: pathlib.Path) -> list[int]:
     """The seeds of the arms that have scores."""
     names = (path.name for path in (out / "scores").glob("*-seed*.text.json"))
@@ -255,10 +231,8 @@ def _seeds(out: pathlib.Path) -> list[int]:
     return sorted({int(match[1]) for match in found if match})
 
 
-def _figures(
-    out: pathlib.Path, study: Study, name: str, target: np.ndarray
-) -> dict[str, Any]:
-    """Means of one set of answers in the eyes of both evaluators, and its texts."""
+def _text(out: pathlib.Path, name: str) -> dict[str, float]:
+    """What the texts of a set of answers look like."""
     path = out / "scores" / f"{name}.text.json"
     try:
         text = json.loads(path.read_text(encoding="utf-8"))
@@ -266,20 +240,19 @@ def _figures(
         text = None
     if not isinstance(text, dict) or not {"kl", "distinct_2"} <= set(text):
         raise ValueError(_again(path, out, name))
-    return effects.means(_quantities(out, study, name, target), text, study.held_out)
+    return text
 
 
-def _quantities(
-    out: pathlib.Path, study: Study, name: str, target: np.ndarray
-) -> dict[str, dict[str, np.ndarray]]:
+def _scores(out: pathlib.Path, study: Study, name: str) -> dict[str, np.ndarray]:
+    """The scores of a set of answers, by who scored."""
     prompts = np.repeat(_prompts(study), study.held_out.answers).tolist()
     scores = {}
-    for who in ("evaluator", "second"):
+    for who in WHO:
         answers = read_scores(_file(out, name, who))
         if answers.prompts != prompts:
             raise ValueError(_again(_file(out, name, who), out, name))
         scores[who] = answers.scores
-    return effects.quantities(scores, target)
+    return scores
 
 
 def _again(path: pathlib.Path, out: pathlib.Path, name: str) -> str:
@@ -299,6 +272,10 @@ def _file(out: pathlib.Path, name: str, who: str) -> pathlib.Path:
     return out / "scores" / f"{name}{ending}"
 
 
+def _pool(out: pathlib.Path) -> pathlib.Path:
+    return out / "scores" / "pool.npz"
+
+
 def _scored(out: pathlib.Path, name: str) -> bool:
     return _file(out, name, "evaluator").is_file()
 
@@ -312,7 +289,7 @@ def _write_scored(
         out / "scores" / f"{name}.text.json",
         measure.text_figures(said, study.held_out.answers),
     )
-    for who in ("second", "evaluator"):
+    for who in reversed(WHO):
         identity = evaluator_id(getattr(study, who))
         answers = measure.score(said, getattr(models, who), name, identity)
         write_scores(_file(out, name, who), answers)

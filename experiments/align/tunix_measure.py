@@ -251,9 +251,8 @@ def _best_of_n(
         gate=arguments.gate,
     )
     return effects.best_of_n(
-        pool,
+        effects.quantities(pool, goal.target),
         entry["text"]["kl"],
-        goal.target,
         held_out,
         chosen_by=np.asarray(reward),
     )

@@ -31,6 +31,7 @@ from experiments.align.tunix_settings import Arguments
 from experiments.exits import Interrupted, Stop
 from fulcra_jax import objectives
 from fulcra_jax.alignment import PolicyTokenizer, ValueReward
+from fulcra_jax.data import rows
 
 _MAY_DIFFER = ("out", "steps", "save_every")
 
@@ -194,7 +195,7 @@ def _begin(
 ) -> None:
     out.mkdir(parents=True, exist_ok=True)
     if chosen.rejects:
-        prompts.write_rejects(out / "rejects.jsonl", chosen.rejects)
+        rows.write_rejects(out / "rejects.jsonl", chosen.rejects)
     entries = rundir.about(("google-tunix", "qwix")) | about
     entries |= {"notes": chosen.notes, "arguments": dataclasses.asdict(arguments)}
     rundir.write_whole(out / "run.json", entries)

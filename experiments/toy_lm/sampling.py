@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.toy_lm import decoder as toy
+from experiments.toy_lm import texts
 from fulcra_jax import objectives
 
 
@@ -67,6 +68,21 @@ def draw(
     _, drawn = jax.lax.scan(one, start, (keys, jnp.arange(length)))
     tokens, log_prob, where = (jnp.moveaxis(x, 0, 1) for x in drawn)
     return Sample(tokens.astype(jnp.int32), log_prob, where)
+
+
+def draw_with(
+    codec: texts.Codec,
+    config: toy.DecoderConfig,
+    params: Any,
+    key: jax.Array,
+    prompts: jax.Array,
+    prompts_where: jax.Array,
+) -> Sample:
+    """Draws with the lengths and ids of a codec."""
+    return draw(
+        config, params, key, prompts, prompts_where, jnp.asarray(codec.banned),
+        length=codec.lengths.response, end_id=codec.end_id, pad_id=codec.pad_id,
+    )  # fmt: skip
 
 
 def response_logits(

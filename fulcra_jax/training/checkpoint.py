@@ -61,8 +61,8 @@ class Checkpoints:
             raise FileNotFoundError(
                 f"checkpoint: {self._manager.directory} holds no whole checkpoint."
             )
-        # Whatever of a checkpoint is missing, cut or empty, orbax and tensorstore say so
-        # with a ValueError; an OSError or a lack of memory is no damage and passes.
+        # What is missing, cut or empty in a checkpoint, orbax and tensorstore report by
+        # a ValueError. An OSError or a lack of memory is no damage and passes.
         try:
             held = self._manager.item_metadata(step)
         except ValueError as error:

@@ -178,7 +178,7 @@ def test_a_checkpoint_is_aligned_by_lora(adapter, judges, words, tmp_path, capsy
         ({"evaluator": "nowhere"}, "nowhere does not exist"),
         ({"second": "judge"}, "is the one that gives the reward"),
         ({"model": "nowhere"}, "holds no config.json"),
-        ({"prompts": "nowhere"}, "no such file of prompts"),
+        ({"prompts": "nowhere"}, "nowhere: does not exist"),
         ({"micro-batch": 3}, "micro_batch is 3; expected a divisor"),
         ({"answers": 1}, "answers is 1; expected at least 2"),
         ({"temperature": 0}, "temperature is 0"),
