@@ -27,3 +27,14 @@ def _drop_compiled_programs():
     """Thousands of programs in one process exhaust its memory maps: XLA then aborts."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    """For tests that run whole scripts: eight devices faked on two cores are slow."""
+    from fulcra_jax.training import sharding
+
+    real = sharding.make_mesh
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sharding, "make_mesh", lambda _=0: real(1))
+        yield

@@ -11,22 +11,15 @@ from experiments import controls, demo, evaluate, floors
 from experiments import train as script
 from fulcra_jax import alignment, cli, inference
 from fulcra_jax.data import source
-from fulcra_jax.training import sharding
 
 SHARED = pathlib.Path(__file__).parents[2] / "shared" / "data" / "fulcra"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_device():
-    """Eight devices faked on two cores are slow; test_train.py has them."""
-    real = sharding.make_mesh
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sharding, "make_mesh", lambda _=0: real(1))
-        yield
+pytestmark = pytest.mark.usefixtures("one_device")
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(one_device, tmp_path_factory):
     """A finished tiny run."""
     path = tmp_path_factory.mktemp("runs") / "tiny"
     words = ["--source.train", "64", "--source.dev", "24", "--source.test", "24"]
