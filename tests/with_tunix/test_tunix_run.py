@@ -160,7 +160,7 @@ def test_a_checkpoint_is_aligned_by_lora(adapter, judges, words, tmp_path, capsy
     per_layer = 2 * ((32 + 32) * 2 + (32 + 16) * 2 + (32 + 48) * 3)
     assert f"{2 * per_layer:,} of them trained" in said
     assert "5 prompts to train on, 3 held out" in said
-    assert f"{prompts}: line 5: is not valid JSON" in said
+    assert f"{prompts}:5: line: is not valid JSON" in said
     assert lines_of(tmp_path / "run" / "rejects.jsonl")[0]["line"] == 5
     metrics = lines_of(tmp_path / "run" / "metrics.jsonl")
     assert [line["step"] for line in metrics] == [1, 2]
