@@ -12,7 +12,7 @@ block's window of distances.
 """
 
 import functools
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ import numpy as np
 from fulcra_jax import _check
 
 Form = Literal["skew", "gather"]
+PadRows = Literal["uniform", "keys"]
 
 
 def slot_of_distance(length: int, *, buckets: int, max_distance: int) -> np.ndarray:
@@ -209,13 +210,13 @@ def disentangled_attention(
     scale: float,
     segment_ids: jax.Array | None = None,
     form: Form = "skew",
+    pad_rows: PadRows = "uniform",
     dropout_rate: float = 0.0,
     dropout_key: jax.Array | None = None,
 ) -> jax.Array:
     """softmax(scale (content.content + content.position + position.content)) values.
 
-    Softmax in float32 whatever the dtype. Padding attends uniformly to every token,
-    padding included, as in the reference implementation; no token attends to padding.
+    Softmax in float32 whatever the dtype. No token attends to padding.
 
     Args:
       q: `[H, B, T, K]` content queries.
@@ -228,6 +229,8 @@ def disentangled_attention(
       scale: one over the square root of head width times number of terms.
       segment_ids: `[B, T]` int; tokens of different segments do not see each other.
       form: "skew", or "gather" for the reference.
+      pad_rows: what padding attends to: "uniform" (every token, padding included, as in
+        DeBERTa), or "keys" (the tokens, as in BERT).
       dropout_rate: share of attention probabilities dropped, in [0, 1).
       dropout_key: PRNG key; None drops nothing.
 
@@ -259,6 +262,8 @@ def disentangled_attention(
     )
     biases = {"skew": skew_bias, "gather": gather_bias}
     _check.known("attention.disentangled_attention", "form", form, biases)
+    pads = get_args(PadRows)
+    _check.known("attention.disentangled_attention", "pad_rows", pad_rows, pads)
     q = q * jnp.asarray(scale, q.dtype)
     score_hbts = jnp.einsum("hbtk,hbsk->hbts", q, k)
     if pos_q is not None:
@@ -268,7 +273,9 @@ def disentangled_attention(
             q, k, pos_q, pos_k, slot_of_distance=slot_of_distance
         )
     score_hbts = score_hbts.astype(jnp.promote_types(q.dtype, jnp.float32))
-    may_bts = mask[:, :, None] & mask[:, None, :]
+    may_bts = mask[:, None, :]
+    if pad_rows == "uniform":
+        may_bts &= mask[:, :, None]
     if segment_ids is not None:
         may_bts &= segment_ids[:, :, None] == segment_ids[:, None, :]
     # A finite minimum, not -inf: a row that may attend to nothing becomes uniform.
