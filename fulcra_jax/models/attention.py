@@ -2,200 +2,31 @@
 """Disentangled attention (He et al. 2021, equation 4) as pure functions.
 
 The score of query i and key j adds three products: content with content, content with
-the position of the key, and position of the query with content. Positions enter by the
-distance i - j alone, so both position terms are constant along diagonals of a table of
-content x distance: the skew form reads them off by reshaping, without a gather.
+the position of the key, and position of the query with content. How the position terms
+are read without a gather stands in `position_bias`; which row of the position table a
+distance reads, in `positions`.
 
 Heads lead: `[H, B, T, K]`. Suffixes are einsum subscripts: b batch, t query, s key,
-h head, k head width, p position slot, n block of rows, i row in a block, w column of a
-block's window of distances.
+h head, k head width.
 """
 
+import dataclasses
 import functools
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fulcra_jax import _check
+from fulcra_jax.models import accelerators, position_bias
+from fulcra_jax.models.position_bias import gather_bias as gather_bias
+from fulcra_jax.models.position_bias import skew_bias as skew_bias
+from fulcra_jax.models.positions import relative_slots as relative_slots
+from fulcra_jax.models.positions import slot_of_distance as slot_of_distance
 
-Form = Literal["skew", "gather"]
+Form = Literal["skew", "gather", "cudnn", "pallas"]
 PadRows = Literal["uniform", "keys"]
-
-
-def slot_of_distance(length: int, *, buckets: int, max_distance: int) -> np.ndarray:
-    """The slot of every distance: near ones exact, far ones logarithmic.
-
-    With mid = buckets // 2, a distance d within mid keeps its own slot, one beyond it
-    falls in ceil(log(|d| / mid) / log((max_distance - 1) / mid) * (mid - 1)) + mid on
-    its side. A table of static shape, so numpy builds it while tracing: traced, the
-    logarithm is off by one ulp at some distances and the ceiling lands one slot off.
-
-    Args:
-      length: number of tokens T.
-      buckets: slots per direction; below one, every distance up to `max_distance` has
-        its own slot.
-      max_distance: distances from this one on share the last slot.
-
-    Returns:
-      `[2 T - 1]` int32 for distances -(T - 1) .. T - 1, in `[0, 2 span)`, where span is
-      `buckets` or else `max_distance`. Distance 0 is slot span.
-
-    Reference:
-      He et al. 2021 (arXiv 2006.03654), equation 3; the log buckets are those of the
-      released v2 code (`make_log_bucket_position`).
-
-    >>> slot_of_distance(4, buckets=4, max_distance=10).tolist()
-    [1, 2, 3, 4, 5, 6, 7]
-    """
-    distance = np.arange(-(length - 1), length)
-    span = buckets if buckets > 0 else max_distance
-    slot = distance
-    if buckets > 0:
-        mid = buckets // 2
-        far = np.maximum(np.abs(distance), mid).astype(np.float32) / np.float32(mid)
-        base = np.log(np.float32((max_distance - 1) / mid))
-        bucket = np.ceil(np.log(far) / base * np.float32(mid - 1)) + mid
-        slot = np.where(np.abs(distance) <= mid, distance, np.sign(distance) * bucket)
-    return np.clip(slot + span, 0, 2 * span - 1).astype(np.int32)
-
-
-def relative_slots(length: int, *, buckets: int, max_distance: int) -> np.ndarray:
-    """The slot of every (query, key) pair: that of the distance query minus key.
-
-    Args:
-      length: number of tokens T.
-      buckets: as in `slot_of_distance`.
-      max_distance: as in `slot_of_distance`.
-
-    Returns:
-      `[T, T]` int32. Content-to-position and position-to-content share it.
-
-    Reference:
-      He et al. 2021 (arXiv 2006.03654), section 3.1.
-
-    >>> relative_slots(4, buckets=4, max_distance=10)[0].tolist()
-    [4, 3, 2, 1]
-    """
-    slot = slot_of_distance(length, buckets=buckets, max_distance=max_distance)
-    position = np.arange(length)
-    return slot[position[:, None] - position[None, :] + length - 1]
-
-
-def gather_bias(
-    q: jax.Array,
-    k: jax.Array,
-    pos_q: jax.Array | None,
-    pos_k: jax.Array | None,
-    *,
-    slot_of_distance: np.ndarray,
-) -> jax.Array:
-    """Both position terms as they are written down: multiply, then pick the slot.
-
-    The reference that `skew_bias` is tested against. Its gradient is a scatter.
-
-    Args:
-      q: `[H, B, T, K]` content queries, already scaled.
-      k: `[H, B, T, K]` content keys.
-      pos_q: `[H, P, K]` position queries, already scaled, or None to leave the
-        position-to-content term out.
-      pos_k: `[H, P, K]` position keys, or None to leave the other term out.
-      slot_of_distance: `[2 T - 1]` int, which of the P rows each distance reads.
-
-    Returns:
-      `[H, B, T, T]`, query before key.
-
-    Raises:
-      ValueError: if shapes disagree.
-
-    Reference:
-      He et al. 2021 (arXiv 2006.03654), equation 4.
-
-    >>> q, k = jnp.ones((1, 1, 2, 1)), jnp.ones((1, 1, 2, 1))
-    >>> pos_k = jnp.array([[[1.0], [2.0], [3.0]]])
-    >>> slots = np.array([0, 1, 2])
-    >>> gather_bias(q, k, None, pos_k, slot_of_distance=slots)[0, 0].tolist()
-    [[2.0, 1.0], [3.0, 2.0]]
-    """
-    length = _check_bias("gather_bias", q, k, pos_q, pos_k, slot_of_distance)
-    position = np.arange(length)
-    slot_ts = slot_of_distance[position[:, None] - position[None, :] + length - 1]
-    bias_hbts = jnp.zeros((*q.shape[:3], length), q.dtype)
-    if pos_k is not None:
-        c2p_hbtp = jnp.einsum("hbtk,hpk->hbtp", q, pos_k)
-        bias_hbts += jnp.take_along_axis(c2p_hbtp, slot_ts[None, None], axis=-1)
-    if pos_q is not None:
-        p2c_hbsp = jnp.einsum("hbsk,hpk->hbsp", k, pos_q)
-        p2c_hbst = jnp.take_along_axis(p2c_hbsp, slot_ts.T[None, None], axis=-1)
-        bias_hbts += p2c_hbst.swapaxes(-1, -2)
-    return bias_hbts
-
-
-def skew_bias(
-    q: jax.Array,
-    k: jax.Array,
-    pos_q: jax.Array | None,
-    pos_k: jax.Array | None,
-    *,
-    slot_of_distance: np.ndarray,
-    block: int | None = None,
-) -> jax.Array:
-    """Both position terms without a gather: multiply by a window of distances, skew.
-
-    A block of rows meets T + block distances; product column w of row i is the distance
-    of key w + i - (block - 1), so reading the product with rows one shorter lines the
-    keys up. Equal to `gather_bias` in values and gradients; nothing with a batch axis
-    is gathered or scattered.
-
-    Args:
-      q: `[H, B, T, K]` content queries, already scaled.
-      k: `[H, B, T, K]` content keys.
-      pos_q: `[H, P, K]` position queries, already scaled, or None.
-      pos_k: `[H, P, K]` position keys, or None.
-      slot_of_distance: `[2 T - 1]` int, which of the P rows each distance reads.
-      block: rows per block; None picks one by length. The values do not depend on it.
-
-    Returns:
-      `[H, B, T, T]`, query before key.
-
-    Raises:
-      ValueError: if shapes disagree.
-
-    Reference:
-      He et al. 2021 (arXiv 2006.03654), equation 4; the skewing is that of Huang et al.
-      2018 (Music Transformer, arXiv 1809.04281), section 3.4.1, done in blocks.
-
-    >>> q, k = jnp.ones((1, 1, 2, 1)), jnp.ones((1, 1, 2, 1))
-    >>> pos_k = jnp.array([[[1.0], [2.0], [3.0]]])
-    >>> slots = np.array([0, 1, 2])
-    >>> skew_bias(q, k, None, pos_k, slot_of_distance=slots)[0, 0].tolist()
-    [[2.0, 1.0], [3.0, 2.0]]
-    """
-    length = _check_bias("skew_bias", q, k, pos_q, pos_k, slot_of_distance)
-    block = block or _block(length)
-    first = np.arange(-(-length // block))[:, None] * block
-    column = np.arange(length + block)[None, :]
-    ahead_nw = first + block - 1 - column
-
-    def term(x_hbtk, pos_hpk, distance_nw):
-        inside_nw = np.clip(distance_nw, 1 - length, length - 1) + length - 1
-        window_hnwk = _take_rows(pos_hpk, _Rows(slot_of_distance[inside_nw]))
-        y_hnbiw = jnp.einsum("hbnik,hnwk->hnbiw", _blocks(x_hbtk, block), window_hnwk)
-        return _skew(y_hnbiw)  # [h, n, b, i, T]
-
-    bias_hbts = None
-    if pos_k is not None:
-        c2p_hbnis = term(q, pos_k, ahead_nw).swapaxes(1, 2)
-        H, B, _, _, T = c2p_hbnis.shape
-        bias_hbts = c2p_hbnis.reshape(H, B, -1, T)[:, :, :length]
-    if pos_q is not None:
-        p2c_hbtni = term(k, pos_q, -ahead_nw).transpose(0, 2, 4, 1, 3)
-        p2c_hbts = p2c_hbtni.reshape(*p2c_hbtni.shape[:3], -1)[..., :length]
-        bias_hbts = p2c_hbts if bias_hbts is None else bias_hbts + p2c_hbts
-    if bias_hbts is None:
-        return jnp.zeros((*q.shape[:3], length), q.dtype)
-    return bias_hbts
 
 
 def disentangled_attention(
@@ -213,6 +44,8 @@ def disentangled_attention(
     pad_rows: PadRows = "uniform",
     dropout_rate: float = 0.0,
     dropout_key: jax.Array | None = None,
+    head_chunk: int | None = None,
+    block: int | None = None,
 ) -> jax.Array:
     """softmax(scale (content.content + content.position + position.content)) values.
 
@@ -228,17 +61,25 @@ def disentangled_attention(
       slot_of_distance: `[2 T - 1]` int into P; may be None if both tables are.
       scale: one over the square root of head width times number of terms.
       segment_ids: `[B, T]` int; tokens of different segments do not see each other.
-      form: "skew", or "gather" for the reference.
+      form: "skew"; "gather" for the reference; on a GPU "cudnn", on a TPU "pallas",
+        which hand the position terms to a kernel as a bias (`accelerators`).
       pad_rows: what padding attends to: "uniform" (every token, padding included, as in
         DeBERTa), or "keys" (the tokens, as in BERT).
-      dropout_rate: share of attention probabilities dropped, in [0, 1).
-      dropout_key: PRNG key; None drops nothing.
+      dropout_rate: share of attention probabilities dropped, in [0, 1), to the nearest
+        of 65,536 steps.
+      dropout_key: PRNG key; None drops nothing, and "cudnn" and "pallas" cannot. Each
+        head draws from a key of its own: the draws do not depend on `head_chunk`.
+      head_chunk: heads computed at a time, a divisor of H; None picks: few on a CPU,
+        where their scores then stay in the cache, all elsewhere. Values do not depend
+        on it.
+      block: rows per block of the skew form; None picks by length.
 
     Returns:
       `[H, B, T, K]` in the dtype of `v`.
 
     Raises:
-      ValueError: if shapes disagree.
+      ValueError: if shapes disagree, a chunk does not divide the heads, or a kernel is
+        asked for dropout.
       KeyError: if the form is unknown.
 
     Reference:
@@ -252,7 +93,7 @@ def disentangled_attention(
     >>> [round(float(y), 3) for y in out.ravel()]
     [1.333, 1.333, 1.5, 1.333]
     """
-    _check.shapes(
+    size = _check.shapes(
         "attention.disentangled_attention",
         q=(q, "H B T K"),
         k=(k, "H B T K"),
@@ -260,29 +101,52 @@ def disentangled_attention(
         mask=(mask, "B T"),
         segment_ids=(segment_ids, "B T"),
     )
-    biases = {"skew": skew_bias, "gather": gather_bias}
-    _check.known("attention.disentangled_attention", "form", form, biases)
-    pads = get_args(PadRows)
+    forms, pads = get_args(Form), get_args(PadRows)
+    _check.known("attention.disentangled_attention", "form", form, forms)
     _check.known("attention.disentangled_attention", "pad_rows", pad_rows, pads)
-    q = q * jnp.asarray(scale, q.dtype)
-    score_hbts = jnp.einsum("hbtk,hbsk->hbts", q, k)
-    if pos_q is not None:
-        pos_q = pos_q * jnp.asarray(scale, pos_q.dtype)
-    if slot_of_distance is not None:
-        score_hbts += biases[form](
-            q, k, pos_q, pos_k, slot_of_distance=slot_of_distance
+    if slot_of_distance is None:
+        pos_q = pos_k = None
+    else:
+        position_bias.check(
+            "disentangled_attention", q, k, pos_q, pos_k, slot_of_distance
         )
-    score_hbts = score_hbts.astype(jnp.promote_types(q.dtype, jnp.float32))
-    may_bts = mask[:, None, :]
+    may_bts = mask[:, None, :].astype(bool)
     if pad_rows == "uniform":
-        may_bts &= mask[:, :, None]
+        may_bts &= mask[:, :, None].astype(bool)
     if segment_ids is not None:
         may_bts &= segment_ids[:, :, None] == segment_ids[:, None, :]
-    # A finite minimum, not -inf: a row that may attend to nothing becomes uniform.
-    least = jnp.finfo(score_hbts.dtype).min
-    prob_hbts = jax.nn.softmax(jnp.where(may_bts[None], score_hbts, least), axis=-1)
-    prob_hbts = dropout(prob_hbts.astype(v.dtype), dropout_rate, dropout_key)
-    return jnp.einsum("hbts,hbsk->hbtk", prob_hbts, v)
+    keys = None
+    if dropout_key is not None and dropout_rate > 0.0:
+        keys = jax.random.split(dropout_key, size["H"])
+    if form in ("cudnn", "pallas"):
+        if keys is not None:
+            raise ValueError(
+                f"attention.disentangled_attention: form {form!r} knows no dropout, "
+                f"but dropout_rate is {dropout_rate}; use form 'skew' or rate 0."
+            )
+        return _by_kernel(
+            form,
+            q * jnp.asarray(scale, q.dtype),
+            k,
+            v,
+            None if pos_q is None else pos_q * jnp.asarray(scale, pos_q.dtype),
+            pos_k,
+            mask.astype(bool),
+            segment_ids,
+            slot_of_distance,
+            pad_rows,
+        )
+    plan = _Plan(form, scale, slot_of_distance, block, dropout_rate)
+    heads = _Heads(q, k, v, pos_q, pos_k, keys)
+    if form == "gather":
+        return plan.forward(heads, may_bts)[0]
+    chunk = head_chunk or _chunk(size)
+    if size["H"] % chunk:
+        raise ValueError(
+            f"attention.disentangled_attention: head_chunk is {chunk}; it should be a "
+            f"divisor of H={size['H']}."
+        )
+    return _attend(plan, chunk, heads, may_bts)
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
@@ -308,88 +172,202 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     return jnp.where(keep, x / jnp.asarray(1.0 - rate, x.dtype), jnp.zeros((), x.dtype))
 
 
-def _check_bias(caller, q, k, pos_q, pos_k, slot_of_distance: np.ndarray) -> int:
-    size = _check.shapes(
-        f"attention.{caller}",
-        q=(q, "H B T K"),
-        k=(k, "H B T K"),
-        pos_q=(pos_q, "H P K"),
-        pos_k=(pos_k, "H P K"),
-        slot_of_distance=(slot_of_distance, "D"),
-    )
-    if size["D"] != 2 * size["T"] - 1:
-        raise ValueError(
-            f"attention.{caller}: slot_of_distance has {size['D']} entries, but q has "
-            f"T={size['T']}, which needs {2 * size['T'] - 1}."
-        )
-    return size["T"]
+def _by_kernel(
+    form, q, k, v, pos_q, pos_k, mask, segment_ids, slots, pad_rows
+) -> jax.Array:
+    bias_hbts = None
+    if pos_q is not None or pos_k is not None:
+        bias_hbts = skew_bias(q, k, pos_q, pos_k, slot_of_distance=slots)
+    kernel = accelerators.cudnn_attention
+    if form == "pallas":
+        kernel = accelerators.pallas_attention
+    out = kernel(q, k, v, bias_hbts, mask, segment_ids)
+    if pad_rows == "keys":
+        return out
+    return jnp.where(mask[None, :, :, None], out, v.mean(2, keepdims=True))
 
 
-def _block(length: int) -> int:
-    """About 64 rows (128 for long inputs), spread evenly so that little is padded."""
-    return -(-length // -(-length // (64 if length <= 256 else 128)))
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Heads:
+    """What differs between heads; the leading axis of each leaf is H."""
+
+    q: jax.Array
+    k: jax.Array
+    v: jax.Array
+    pos_q: jax.Array | None
+    pos_k: jax.Array | None
+    keys: jax.Array | None
 
 
-def _blocks(x_hbtk: jax.Array, block: int) -> jax.Array:
-    H, B, T, K = x_hbtk.shape
-    pad = -T % block
-    if pad:
-        x_hbtk = jnp.pad(x_hbtk, ((0, 0), (0, 0), (0, pad), (0, 0)))
-    return x_hbtk.reshape(H, B, (T + pad) // block, block, K)
-
-
-@jax.custom_vjp
-def _skew(y: jax.Array) -> jax.Array:
-    """`[..., i, T + i]` -> `[..., i, T]`: row i is shifted left by I - 1 - i."""
-    *lead, rows, width = y.shape
-    flat = y.reshape(*lead, rows * width)[..., rows - 1 :][..., : rows * (width - 1)]
-    return flat.reshape(*lead, rows, width - 1)[..., : width - rows]
-
-
-def _skew_fwd(y):
-    return _skew(y), None
-
-
-def _skew_bwd(_, g):
-    # The transpose as one padding and two reshapes; autodiff would pad three times.
-    *lead, rows, length = g.shape
-    wide = length + 2 * rows - 1
-    g = jnp.pad(g, [(0, 0)] * len(lead) + [(0, 1), (rows - 1, rows)])
-    flat = g.reshape(*lead, (rows + 1) * wide)[..., : rows * (wide + 1)]
-    return (flat.reshape(*lead, rows, wide + 1)[..., : length + rows],)
-
-
-_skew.defvjp(_skew_fwd, _skew_bwd)
-
-
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class _Rows:
-    """A numpy table of row numbers that can be hashed, so that it can be static."""
+    """Largest score of every query, and sum of the powers of e, `[H, B, T, 1]`."""
 
-    def __init__(self, rows: np.ndarray):
-        self.rows = rows
-
-    def __hash__(self):
-        return hash((self.rows.shape, self.rows.tobytes()))
-
-    def __eq__(self, other):
-        return np.array_equal(self.rows, other.rows)
+    most: jax.Array
+    total: jax.Array
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _take_rows(table_hpk: jax.Array, rows: _Rows) -> jax.Array:
-    return table_hpk[:, rows.rows]
+class _Plan:
+    """What is static, and the computation of a few heads."""
+
+    def __init__(self, form, scale, slots, block, rate):
+        self.form, self.scale, self.slots, self.block = form, scale, slots, block
+        self.threshold = round(rate * 65536)
+
+    def _key(self) -> tuple:
+        slots = None if self.slots is None else self.slots.tobytes()
+        return self.form, self.scale, slots, self.block, self.threshold
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Plan) and self._key() == other._key()
+
+    def scores(self, q, k, pos_q, pos_k) -> jax.Array:
+        """`[H, B, T, S]`, at least float32."""
+        q = q * jnp.asarray(self.scale, q.dtype)
+        score_hbts = jnp.einsum("hbtk,hbsk->hbts", q, k)
+        if self.slots is not None:
+            if pos_q is not None:
+                pos_q = pos_q * jnp.asarray(self.scale, pos_q.dtype)
+            tables = (q, k, pos_q, pos_k)
+            if self.form == "gather":
+                score_hbts += gather_bias(*tables, slot_of_distance=self.slots)
+            else:
+                score_hbts += skew_bias(
+                    *tables, slot_of_distance=self.slots, block=self.block
+                )
+        return score_hbts.astype(jnp.promote_types(q.dtype, jnp.float32))
+
+    def masked_scores(self, heads: _Heads, may_bts: jax.Array) -> jax.Array:
+        """`[H, B, T, S]`, the least number where a query may not attend."""
+        score_hbts = self.scores(heads.q, heads.k, heads.pos_q, heads.pos_k)
+        # A finite minimum, not -inf: a row that may attend to nothing becomes uniform.
+        least = jnp.finfo(score_hbts.dtype).min
+        return jnp.where(may_bts[None], score_hbts, least)
+
+    def survivors(self, keys: jax.Array | None, x_hbts: jax.Array) -> jax.Array:
+        """x with the dropped entries at zero and the others scaled up."""
+        if keys is None:
+            return x_hbts
+        keep = jax.vmap(lambda key: self._keep(key, x_hbts.shape[1:]))(keys)
+        factor = jnp.asarray(65536 / (65536 - self.threshold), x_hbts.dtype)
+        return jnp.where(keep, x_hbts * factor, jnp.zeros((), x_hbts.dtype))
+
+    def _keep(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """True for a share 1 - rate. 16 bits each: half the draws of 32."""
+        *lead, last = shape
+        bits = jax.random.bits(key, (*lead, -(-last // 2)), jnp.uint32)
+        halves = jax.lax.bitcast_convert_type(bits, jnp.uint16)
+        return halves.reshape(*lead, -1)[..., :last] >= self.threshold
+
+    def forward(self, heads: _Heads, may_bts: jax.Array) -> tuple[jax.Array, _Rows]:
+        """`[H, B, T, K]`, and what brings the probabilities back."""
+        score_hbts = self.masked_scores(heads, may_bts)
+        most = jax.lax.stop_gradient(score_hbts.max(-1, keepdims=True))
+        power_hbts = jnp.exp(score_hbts - most)
+        total = power_hbts.sum(-1, keepdims=True)
+        kept_hbts = self.survivors(heads.keys, power_hbts).astype(heads.v.dtype)
+        out = jnp.einsum("hbts,hbsk->hbtk", kept_hbts, heads.v)
+        # Divided after the product: K numbers a row in place of S.
+        out = (out.astype(total.dtype) / total).astype(heads.v.dtype)
+        return out, _Rows(most, total)
+
+    def backward(
+        self,
+        heads: _Heads,
+        may_bts: jax.Array,
+        rows: _Rows,
+        along: jax.Array,
+        g: jax.Array,
+    ) -> tuple[jax.Array | None, ...]:
+        """Cotangents of q, k, v and the tables (Dao et al. 2022, algorithm 4).
+
+        `along` is the sum of g times the output over the head's width.
+        """
+        score_hbts = self.masked_scores(heads, may_bts)
+        prob_hbts = jnp.exp(score_hbts - rows.most) / rows.total
+        kept_hbts = self.survivors(heads.keys, prob_hbts).astype(g.dtype)
+        dv = jnp.einsum("hbts,hbtk->hbsk", kept_hbts, g)
+        wide = prob_hbts.dtype
+        dprob_hbts = jnp.einsum("hbtk,hbsk->hbts", g, heads.v).astype(wide)
+        dprob_hbts = self.survivors(heads.keys, dprob_hbts)
+        dscore_hbts = jnp.where(may_bts[None], prob_hbts * (dprob_hbts - along), 0)
+        # The scores are linear in each input, so nothing of them is computed again.
+        inputs = (heads.q, heads.k, heads.pos_q, heads.pos_k)
+        _, pull = jax.vjp(self.scores, *inputs)
+        dq, dk, dpos_q, dpos_k = pull(dscore_hbts)
+        return dq, dk, dv, dpos_q, dpos_k
 
 
-def _take_rows_fwd(table_hpk, rows):
-    return _take_rows(table_hpk, rows), table_hpk.shape[1]
+def _chunk(size: dict[str, int]) -> int:
+    """Heads at a time on this backend."""
+    if jax.default_backend() != "cpu":
+        return size["H"]
+    return 2 if size["H"] % 2 == 0 else 1
 
 
-def _take_rows_bwd(rows, P, g_hnwk):
-    # A matrix product with one-hot rows in place of a scatter.
-    chosen = jnp.asarray(rows.rows.reshape(-1))
-    onehot_pm = (chosen[None, :] == jnp.arange(P)[:, None]).astype(g_hnwk.dtype)
-    g_hmk = g_hnwk.reshape(g_hnwk.shape[0], -1, g_hnwk.shape[-1])
-    return (jnp.einsum("pm,hmk->hpk", onehot_pm, g_hmk),)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _attend(plan: _Plan, chunk: int, heads: _Heads, may_bts: jax.Array) -> jax.Array:
+    return _attend_fwd(plan, chunk, heads, may_bts)[0]
 
 
-_take_rows.defvjp(_take_rows_fwd, _take_rows_bwd)
+def _attend_fwd(plan, chunk, heads, may_bts):
+    def some(heads):
+        return plan.forward(heads, may_bts)
+
+    if chunk == heads.q.shape[0]:
+        out, rows = some(heads)
+    else:
+        out, rows = _join(jax.lax.map(some, _split(heads, chunk)))
+    return out, (heads, may_bts, out, rows)
+
+
+def _attend_bwd(plan, chunk, residuals, g):
+    heads, may_bts, out, rows = residuals
+    wide = rows.total.dtype
+    along = (g.astype(wide) * out.astype(wide)).sum(-1, keepdims=True)
+    if chunk == heads.q.shape[0]:
+        done = plan.backward(heads, may_bts, rows, along, g)
+    else:
+        *inputs, keys = (
+            heads.q,
+            heads.k,
+            heads.v,
+            heads.pos_q,
+            heads.pos_k,
+            heads.keys,
+        )
+        fixed = _split((keys, rows, along, g), chunk)
+
+        def some(i, inputs):
+            # The cotangents take the place of what has been read for the last time.
+            take = functools.partial(
+                jax.lax.dynamic_index_in_dim, index=i, keepdims=False
+            )
+            keys, rows, along, g = jax.tree.map(take, fixed)
+            heads = _Heads(*jax.tree.map(take, inputs), keys)
+            new = list(plan.backward(heads, may_bts, rows, along, g))
+            put = functools.partial(
+                jax.lax.dynamic_update_index_in_dim, index=i, axis=0
+            )
+            return jax.tree.map(put, inputs, new)
+
+        turns = heads.q.shape[0] // chunk
+        done = _join(jax.lax.fori_loop(0, turns, some, _split(inputs, chunk)))
+    return _Heads(*done, None), None
+
+
+_attend.defvjp(_attend_fwd, _attend_bwd)
+
+
+def _split(tree: Any, chunk: int) -> Any:
+    """`[H, ...]` -> `[H / chunk, chunk, ...]`."""
+    return jax.tree.map(lambda x: x.reshape(-1, chunk, *x.shape[1:]), tree)
+
+
+def _join(tree: Any) -> Any:
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)

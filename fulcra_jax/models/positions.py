@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which row of a position table each distance between two tokens reads.
+
+Everything here depends on static sizes alone, so numpy builds it while tracing. A
+letter w counts the columns of a window of distances, n the blocks of rows.
+"""
+
+import dataclasses
+
+import numpy as np
+
+
+def slot_of_distance(length: int, *, buckets: int, max_distance: int) -> np.ndarray:
+    """The slot of every distance: near ones exact, far ones logarithmic.
+
+    With mid = buckets // 2, a distance d within mid keeps its own slot, one beyond it
+    falls in ceil(log(|d| / mid) / log((max_distance - 1) / mid) * (mid - 1)) + mid on
+    its side. A table of static shape, so numpy builds it while tracing: traced, the
+    logarithm is off by one ulp at some distances and the ceiling lands one slot off.
+
+    Args:
+      length: number of tokens T.
+      buckets: slots per direction; below one, every distance up to `max_distance` has
+        its own slot.
+      max_distance: distances from this one on share the last slot.
+
+    Returns:
+      `[2 T - 1]` int32 for distances -(T - 1) .. T - 1, in `[0, 2 span)`, where span is
+      `buckets` or else `max_distance`. Distance 0 is slot span.
+
+    Reference:
+      He et al. 2021 (arXiv 2006.03654), equation 3; the log buckets are those of the
+      released v2 code (`make_log_bucket_position`).
+
+    >>> slot_of_distance(4, buckets=4, max_distance=10).tolist()
+    [1, 2, 3, 4, 5, 6, 7]
+    """
+    distance = np.arange(-(length - 1), length)
+    span = buckets if buckets > 0 else max_distance
+    slot = distance
+    if buckets > 0:
+        mid = buckets // 2
+        far = np.maximum(np.abs(distance), mid).astype(np.float32) / np.float32(mid)
+        base = np.log(np.float32((max_distance - 1) / mid))
+        bucket = np.ceil(np.log(far) / base * np.float32(mid - 1)) + mid
+        slot = np.where(np.abs(distance) <= mid, distance, np.sign(distance) * bucket)
+    return np.clip(slot + span, 0, 2 * span - 1).astype(np.int32)
+
+
+def relative_slots(length: int, *, buckets: int, max_distance: int) -> np.ndarray:
+    """The slot of every (query, key) pair: that of the distance query minus key.
+
+    Args:
+      length: number of tokens T.
+      buckets: as in `slot_of_distance`.
+      max_distance: as in `slot_of_distance`.
+
+    Returns:
+      `[T, T]` int32. Content-to-position and position-to-content share it.
+
+    Reference:
+      He et al. 2021 (arXiv 2006.03654), section 3.1.
+
+    >>> relative_slots(4, buckets=4, max_distance=10)[0].tolist()
+    [4, 3, 2, 1]
+    """
+    slot = slot_of_distance(length, buckets=buckets, max_distance=max_distance)
+    position = np.arange(length)
+    return slot[position[:, None] - position[None, :] + length - 1]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Windows:
+    """The distances that each block of rows meets, as windows of one run of slots.
+
+    Column w of block n stands for the distance n I + I - 1 - w of row minus column,
+    with I rows per block; with `descending` False for the same distance of column minus
+    row. Reading row i of a product with that window from column I - 1 - i on lines the
+    columns up.
+
+    Attributes:
+      length: T.
+      block: I.
+      slots: `[E]` the slot at every place of the run. Distances that no pair of tokens
+        has are read as the nearest one that exists; what is computed there is cut off.
+      starts: `[N]` where in the run each block's window of T + I columns begins.
+    """
+
+    length: int
+    block: int
+    slots: np.ndarray
+    starts: tuple[int, ...]
+
+    @property
+    def width(self) -> int:
+        """Columns of a window."""
+        return self.length + self.block
+
+    def _key(self) -> tuple:
+        return self.length, self.block, self.starts, self.slots.tobytes()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Windows) and self._key() == other._key()
+
+
+def windows(slot_of_distance: np.ndarray, block: int, *, descending: bool) -> Windows:
+    """The windows of every block of rows.
+
+    Args:
+      slot_of_distance: `[2 T - 1]` int.
+      block: rows per block.
+      descending: True for rows that are queries (their distance falls along the keys),
+        False for rows that are keys.
+
+    Returns:
+      The windows.
+
+    >>> windows(np.arange(3), 1, descending=True).slots.tolist()
+    [2, 1, 0, 0]
+    """
+    length = (len(slot_of_distance) + 1) // 2
+    count = -(-length // block)
+    distance = np.arange(count * block - 1, -length - 1, -1)
+    if not descending:
+        distance = -distance
+    slots = slot_of_distance[np.clip(distance, 1 - length, length - 1) + length - 1]
+    starts = tuple((count - 1 - n) * block for n in range(count))
+    return Windows(length, block, slots, starts)
+
+
+def default_block(length: int) -> int:
+    """About 64 rows (128 for long inputs), spread evenly so that little is padded.
+
+    >>> [default_block(length) for length in (7, 65, 512)]
+    [7, 33, 128]
+    """
+    return -(-length // -(-length // (64 if length <= 256 else 128)))
