@@ -80,6 +80,18 @@ def ids(
         )
 
 
+def inside(caller: str, name: str, x: Any, size: int) -> None:
+    """Raises if a row number is outside a table of that size; not while tracing."""
+    if isinstance(x, Tracer):
+        return
+    outside = (np.asarray(x) < 0) | (np.asarray(x) >= size)
+    if outside.any():
+        raise ValueError(
+            f"{caller}: {name} holds {np.asarray(x)[outside][0]}; it should be in "
+            f"[0, {size})."
+        )
+
+
 def known(caller: str, what: str, name: str, names: Mapping[str, Any] | tuple) -> None:
     """Raises KeyError listing the known names if `name` is not one of them."""
     if name not in names:

@@ -22,9 +22,11 @@ Config = DebertaConfig | EvaluatorConfig
 def load(path: str | os.PathLike) -> tuple[Config, dict[str, Any]]:
     """Reads a checkpoint directory in Hugging Face's layout.
 
-    Names with and without the prefix "deberta." and the old `LayerNorm.gamma` and
-    `LayerNorm.beta` are understood. Every tensor of the file is used once or is on the
-    list of those left out (`tables.ignored`); every leaf is written once.
+    The encoder may be DeBERTa's (v1, v2, v3, mDeBERTa) or BERT's. Names with and
+    without the prefix "deberta." or "bert." and the old `LayerNorm.gamma` and
+    `LayerNorm.beta` are understood. Every tensor of the file is used once, whole or in
+    parts that do not overlap, or is on the list of those left out (`tables.ignored`);
+    every leaf is written once.
 
     Args:
       path: the directory.
@@ -74,7 +76,8 @@ def save(
 
     An evaluator whose head is Hugging Face's (first token, hidden layer as wide as the
     encoder) opens with `AutoModelForSequenceClassification` and gives the same logits,
-    values before classes; any other head is kept under `fulcra.head.`.
+    values before classes; any other head is kept under `fulcra.head.`. An encoder opens
+    with `AutoModel`; a BERT so opened has a new pooler, which is no part of an encoder.
 
     Args:
       path: the directory; made if it is missing.
@@ -98,10 +101,8 @@ def save(
     found = {where: np.shape(leaf) for where, leaf in leaves.items()}
     _compare("convert.save: params", found, {row.path: row.shape for row in rows})
     tensors = {
-        _file_name(row.name, config): np.ascontiguousarray(
-            row.swap(np.asarray(leaves[row.path], np.float32))
-        )
-        for row in rows
+        _file_name(name, config): tensor
+        for name, tensor in tables.tensors(rows, leaves).items()
     }
     folder.mkdir(parents=True, exist_ok=True)
     # Written aside and renamed: an interrupted write leaves no half file behind.
@@ -182,7 +183,7 @@ def _names(file: Path, keys: list[str], ignored: tuple[str, ...]) -> dict[str, s
     """Our name of every tensor that is not left out -> its key in the file."""
     names: dict[str, str] = {}
     for key in keys:
-        name = key.removeprefix("deberta.")
+        name = key.removeprefix("deberta.").removeprefix("bert.")
         name = name.replace("LayerNorm.gamma", "LayerNorm.weight")
         name = name.replace("LayerNorm.beta", "LayerNorm.bias")
         if name.startswith(ignored):
@@ -236,29 +237,39 @@ def _put(tree: dict[str, Any], path: tuple[str, ...], leaf: np.ndarray) -> None:
 
 
 def _file_name(name: str, config: Config) -> str:
-    """transformers' classifier has its encoder under "deberta."."""
-    encoder = name.startswith(("embeddings.", "encoder."))
-    if isinstance(config, EvaluatorConfig) and encoder:
-        return f"deberta.{name}"
-    return name
+    """transformers' classifier has its encoder, and BERT its pooler, under a prefix."""
+    if isinstance(config, DebertaConfig):
+        return name
+    base = ("embeddings.", "encoder.")
+    if config.encoder.model_type == "bert":
+        base += ("pooler.",)
+    return tables.prefix(config.encoder) + name if name.startswith(base) else name
 
 
 def _config_entries(config: Config) -> dict[str, Any]:
+    encoder = config if isinstance(config, DebertaConfig) else config.encoder
+    family = _CLASSES[encoder.model_type]
+    entries = encoder.to_hf() | {
+        "architectures": [f"{family}Model"],
+        "dtype": "float32",
+    }
     if isinstance(config, DebertaConfig):
-        return config.to_hf() | {
-            "architectures": ["DebertaV2Model"],
-            "dtype": "float32",
-        }
-    entries = config.encoder.to_hf() | {"dtype": "float32", "fulcra": config.to_json()}
+        return entries
+    entries["fulcra"] = config.to_json()
     if not tables.has_hf_head(config):
-        return entries | {"architectures": ["DebertaV2Model"]}
+        return entries
     labels = _labels(config)
+    rate = "classifier_dropout" if encoder.model_type == "bert" else "cls_dropout"
     return entries | {
-        "architectures": ["DebertaV2ForSequenceClassification"],
-        "cls_dropout": config.head.dropout,
+        "architectures": [f"{family}ForSequenceClassification"],
+        rate: config.head.dropout,
         "id2label": {str(i): label for i, label in enumerate(labels)},
         "label2id": {label: i for i, label in enumerate(labels)},
     }
+
+
+_CLASSES = {"deberta": "Deberta", "deberta-v2": "DebertaV2", "bert": "Bert"}
+"""How transformers' class names begin."""
 
 
 def _labels(config: EvaluatorConfig) -> list[str]:

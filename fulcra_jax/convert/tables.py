@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which tensor of a file is which leaf of the parameter tree, written out.
 
-The names are those of transformers' `DebertaV2Model` and
-`DebertaV2ForSequenceClassification`, without the prefix "deberta.".
+The names are those of transformers' encoders and sequence classifiers of the three
+families, without the prefix "deberta." or "bert.".
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 import numpy as np
@@ -25,34 +25,71 @@ _TO_LEAF: dict[Kind, tuple[int, ...] | None] = {
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One tensor of a file and one leaf of the tree.
+    """One tensor of a file, or a part of it, and one leaf of the tree.
 
     Attributes:
-      name: the tensor's name in the file, without "deberta.".
+      name: the tensor's name in the file, without "deberta." or "bert.".
       path: the leaf's path in the tree.
       shape: the leaf's shape.
       kind: how the axes of the two are ordered.
+      part: (index, number of parts, number of heads) where the tensor's first axis
+        holds several leaves, head by head: all parts of head 0, then those of head 1.
     """
 
     name: str
     path: tuple[str, ...]
     shape: tuple[int, ...]
     kind: Kind = "same"
+    part: tuple[int, int, int] | None = None
 
     @property
     def file_shape(self) -> tuple[int, ...]:
         """The tensor's shape in the file. Each reordering is its own inverse."""
         axes = _TO_LEAF[self.kind]
-        return self.shape if axes is None else tuple(self.shape[axis] for axis in axes)
+        shape = self.shape if axes is None else tuple(self.shape[axis] for axis in axes)
+        return shape if self.part is None else (self.part[1] * shape[0], *shape[1:])
 
     def swap(self, tensor: np.ndarray) -> np.ndarray:
-        """From the file's order of axes to the leaf's, or back."""
+        """The leaf, from the tensor in the file."""
+        if self.part is not None:
+            index, count, heads = self.part
+            by_head = tensor.reshape(heads, count, -1, *tensor.shape[1:])
+            tensor = by_head[:, index].reshape(-1, *tensor.shape[1:])
+        return self._reordered(tensor)
+
+    def put(self, leaf: np.ndarray, tensor: np.ndarray) -> None:
+        """Writes the leaf into the tensor of the file, or into its part of it."""
+        leaf = self._reordered(leaf)
+        if self.part is None:
+            tensor[...] = leaf
+            return
+        index, count, heads = self.part
+        by_head = tensor.reshape(heads, count, -1, *tensor.shape[1:])
+        by_head[:, index] = leaf.reshape(heads, -1, *leaf.shape[1:])
+
+    def _reordered(self, array: np.ndarray) -> np.ndarray:
         axes = _TO_LEAF[self.kind]
-        return tensor if axes is None else np.transpose(tensor, axes)
+        return array if axes is None else np.transpose(array, axes)
+
+
+def tensors(
+    rows: Iterable[Row], leaves: Mapping[tuple[str, ...], np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The tensors of a file, float32, from the leaves of a tree."""
+    out: dict[str, np.ndarray] = {}
+    for row in rows:
+        tensor = out.setdefault(row.name, np.empty(row.file_shape, np.float32))
+        row.put(np.asarray(leaves[row.path], np.float32), tensor)
+    return out
 
 
 # Heads and buffers of other models, and what an encoder has no use for.
-OTHER_HEADS = ("lm_predictions.", "mask_predictions.", "cls.predictions.")
+OTHER_HEADS = (
+    "lm_predictions.",
+    "mask_predictions.",
+    "cls.predictions.",
+    "cls.seq_relationship.",
+)
 OWN_HEADS = ("pooler.", "classifier.", "qa_outputs.", "fulcra.head.")
 
 
@@ -78,6 +115,11 @@ def rows(config: DebertaConfig | EvaluatorConfig) -> list[Row]:
         for row in _encoder(config.encoder)
     ]
     return encoder + list(_head(config))
+
+
+def prefix(config: DebertaConfig) -> str:
+    """What stands before the encoder's names in the file of a whole model."""
+    return "bert." if config.model_type == "bert" else "deberta."
 
 
 def has_hf_head(config: EvaluatorConfig) -> bool:
@@ -112,13 +154,9 @@ def _encoder(config: DebertaConfig) -> Iterator[Row]:
             yield from _norm("encoder.LayerNorm", ("relative_norm",), D)
     for i in range(config.num_hidden_layers):
         hf, ours = f"encoder.layer.{i}", f"layer_{i}"
-        attention = ["query", "key", "value"]
-        if config.relative_attention and not config.share_att_key:
-            attention += ["pos_key"] if "c2p" in config.pos_att_type else []
-            attention += ["pos_query"] if "p2c" in config.pos_att_type else []
-        for name in attention:
-            where = (ours, "attention", name)
-            yield from _linear(f"{hf}.attention.self.{name}_proj", where, D, D)
+        attention = {"deberta": _v1, "deberta-v2": _v2, "bert": _bert}
+        inner = (ours, "attention")
+        yield from attention[config.model_type](config, f"{hf}.attention.self", inner)
         where = (ours, "attention", "output")
         yield from _linear(f"{hf}.attention.output.dense", where, D, D)
         where = (ours, "attention_norm")
@@ -131,6 +169,46 @@ def _encoder(config: DebertaConfig) -> Iterator[Row]:
         yield Row("encoder.conv.conv.weight", ("conv", "kernel"), kernel, "conv")
         yield Row("encoder.conv.conv.bias", ("conv", "bias"), (D,))
         yield from _norm("encoder.conv.LayerNorm", ("conv", "norm"), D)
+
+
+def _v2(config: DebertaConfig, hf: str, ours: tuple[str, ...]) -> Iterator[Row]:
+    D = config.hidden_size
+    names = ["query", "key", "value"]
+    if not config.share_att_key:
+        names += _own_positions(config)
+    for name in names:
+        yield from _linear(f"{hf}.{name}_proj", (*ours, name), D, D)
+
+
+def _v1(config: DebertaConfig, hf: str, ours: tuple[str, ...]) -> Iterator[Row]:
+    D, H = config.hidden_size, config.num_attention_heads
+    for index, name in enumerate(("query", "key", "value")):
+        where = (*ours, name, "kernel")
+        yield Row(f"{hf}.in_proj.weight", where, (D, D), "linear", (index, 3, H))
+    yield Row(f"{hf}.q_bias", (*ours, "query", "bias"), (D,))
+    yield Row(f"{hf}.v_bias", (*ours, "value", "bias"), (D,))
+    names = _own_positions(config)
+    if "pos_key" in names:
+        where = (*ours, "pos_key", "kernel")
+        yield Row(f"{hf}.pos_proj.weight", where, (D, D), "linear")
+    if "pos_query" in names:
+        yield from _linear(f"{hf}.pos_q_proj", (*ours, "pos_query"), D, D)
+
+
+def _bert(config: DebertaConfig, hf: str, ours: tuple[str, ...]) -> Iterator[Row]:
+    D = config.hidden_size
+    for name in ("query", "key", "value"):
+        yield from _linear(f"{hf}.{name}", (*ours, name), D, D)
+
+
+def _own_positions(config: DebertaConfig) -> list[str]:
+    """The projections of relative positions, where they are not those of content."""
+    terms = config.pos_att_type if config.relative_attention else ()
+    return [
+        name
+        for term, name in (("c2p", "pos_key"), ("p2c", "pos_query"))
+        if term in terms
+    ]
 
 
 def _head(config: EvaluatorConfig) -> Iterator[Row]:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The DeBERTa v2 / v3 / mDeBERTa encoder as a Linen module."""
+"""The encoder of DeBERTa (v1, v2, v3, mDeBERTa) and of BERT as a Linen module."""
 
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -12,35 +11,13 @@ import numpy as np
 from fulcra_jax import _check
 from fulcra_jax.configs import DebertaConfig
 from fulcra_jax.models import attention
-
-
-def gelu(x: jax.Array) -> jax.Array:
-    """x Phi(x), exactly: the error function, not its tanh approximation.
-
-    Args:
-      x: `[...]` float.
-
-    Returns:
-      The shape and dtype of `x`.
-
-    Reference:
-      Hendrycks and Gimpel 2016 (arXiv 1606.08415).
-
-    >>> print(f"{gelu(jnp.float32(1.0)):.4f}")
-    0.8413
-    """
-    # jax.nn.gelu goes through erfc, which takes over twice as long on a CPU.
-    return 0.5 * x * (1.0 + jax.lax.erf(x * (0.5**0.5)))
-
-
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "gelu": gelu,
-    "gelu_new": lambda x: jax.nn.gelu(x, approximate=True),
-    "relu": jax.nn.relu,
-    "silu": jax.nn.silu,
-    "tanh": jnp.tanh,
-}
-"""Activations by Hugging Face's names."""
+from fulcra_jax.models._parts import dense as _dense
+from fulcra_jax.models._parts import dropout as _dropout
+from fulcra_jax.models._parts import key as _key
+from fulcra_jax.models._parts import norm as _norm
+from fulcra_jax.models._parts import table as _table
+from fulcra_jax.models.activations import ACTIVATIONS
+from fulcra_jax.models.embeddings import Embeddings
 
 
 class Deberta(nn.Module):
@@ -61,6 +38,9 @@ class Deberta(nn.Module):
       attention_norm/{scale, bias}, mlp_norm/{scale, bias}            [D]
       up/{kernel [D, F], bias [F]}, down/{kernel [F, D], bias [D]}
     ```
+
+    In v1, `key` and `pos_key` have no bias. BERT is the same with absolute positions,
+    no relative ones, and padding that is neither zeroed nor attends to padding.
 
     Departures from transformers: layer statistics and softmax are float32 whatever the
     dtype; segments (several texts in one row) are supported, also in the convolution.
@@ -85,25 +65,31 @@ class Deberta(nn.Module):
         token_type_ids: jax.Array | None = None,
         deterministic: bool,
         all_states: bool = False,
+        query_positions: jax.Array | None = None,
     ) -> Any:
         """Hidden states of the last layer, or of the embeddings and every layer.
 
         Args:
-          input_ids: `[B, T]` int in [0, W); an id outside gives NaN.
+          input_ids: `[B, T]` int in [0, W). Under `jit`, an id outside gives NaN.
           mask: `[B, T]` bool or 0/1, True for a token, False for padding on any side.
-          segment_ids: `[B, T]` int; texts packed into one row do not see each other.
-          token_type_ids: `[B, T]` int; None means zeros. Without effect when the model
-            has no token types.
+          segment_ids: `[B, T]` int; texts packed into one row, each a contiguous run
+            of one number, do not see each other, and absolute positions start anew.
+          token_type_ids: `[B, T]` int, as `input_ids`; None means zeros. Without effect
+            when the model has no token types.
           deterministic: True turns dropout off; else pass `rngs={"dropout": key}`.
           all_states: return a tuple of L + 1 arrays, embeddings first.
+          query_positions: `[1 or B, T, D]` absolute position embeddings for the
+            enhanced mask decoder, see `pretraining.MaskedLm`: the last layer runs twice
+            more on the states below it, asked by those states plus the positions, then
+            by its own output. The two outputs come after the others.
 
         Returns:
           `[B, T, D]` in `dtype`, at padding too (finite, and without meaning); or the
           tuple of them.
 
         Raises:
-          ValueError: if shapes disagree, or absolute positions are asked for a text
-            that is too long for them or for packed segments.
+          ValueError: if shapes disagree, or a text is longer than the absolute
+            positions reach; outside of `jit`, also for an id or a token type outside.
         """
         config = self.config
         size = _check.shapes(
@@ -113,24 +99,30 @@ class Deberta(nn.Module):
             segment_ids=(segment_ids, "B T"),
             token_type_ids=(token_type_ids, "B T"),
         )
+        check_ids("deberta.Deberta", config, input_ids, token_type_ids)
         mask = mask.astype(bool)
-        if config.position_biased_input and segment_ids is not None:
-            raise ValueError(
-                "deberta.Deberta: segment_ids need relative positions, but "
-                "position_biased_input is True."
-            )
         x = Embeddings(config, self.dtype, name="embeddings")(
-            input_ids, mask, token_type_ids, deterministic
+            input_ids, mask, segment_ids, token_type_ids, deterministic
         )
         relative, slots = self._relative(size["T"])
         states = [x]
-        for i in range(config.num_hidden_layers):
-            layer = Layer(config, self.dtype, self.form, name=f"layer_{i}")
-            x = layer(states[-1], mask, segment_ids, relative, slots, deterministic)
+        around = (mask, segment_ids, relative, slots, deterministic)
+        layers = [
+            Layer(config, self.dtype, self.form, name=f"layer_{i}")
+            for i in range(config.num_hidden_layers)
+        ]
+        for i, layer in enumerate(layers):
+            x = layer(states[-1], *around)
             if i == 0 and config.conv_kernel_size:
                 conv = Conv(config, self.dtype, name="conv")
                 x = conv(states[0], x, mask, segment_ids, deterministic)
             states.append(x)
+        if query_positions is not None:
+            below = states[-2]
+            asking = below + query_positions.astype(below.dtype)
+            for _ in range(2):
+                asking = layers[-1](below, *around, asking)
+                states.append(asking)
         return tuple(states) if all_states else states[-1]
 
     def _relative(self, length: int) -> tuple[jax.Array | None, np.ndarray | None]:
@@ -138,12 +130,8 @@ class Deberta(nn.Module):
         config = self.config
         if not config.relative_attention:
             return None, None
-        table = nn.Embed(
-            2 * config.span,
-            config.hidden_size,
-            embedding_init=nn.initializers.normal(config.initializer_range),
-            name="relative",
-        ).embedding
+        width = config.hidden_size
+        table = _table(config, 2 * config.span, width, self.dtype, "relative").embedding
         slots = attention.slot_of_distance(
             length, buckets=config.position_buckets, max_distance=config.max_distance
         )
@@ -152,49 +140,6 @@ class Deberta(nn.Module):
         if config.norm_rel_ebd == "layer_norm":
             rows = _norm(config, self.dtype, "relative_norm")(rows)
         return rows, slots - first
-
-
-class Embeddings(nn.Module):
-    """Word, position and token-type embeddings, normalised, zero at padding."""
-
-    config: DebertaConfig
-    dtype: Any
-
-    @nn.compact
-    def __call__(
-        self,
-        input_ids: jax.Array,
-        mask: jax.Array,
-        token_type_ids: jax.Array | None,
-        deterministic: bool,
-    ) -> jax.Array:
-        """`[B, T]` ids to `[B, T, D]`."""
-        config, length = self.config, input_ids.shape[1]
-        x = self._table("word", config.vocab_size)(input_ids)
-        if config.position_biased_input:
-            if length > config.max_position_embeddings:
-                raise ValueError(
-                    f"deberta.Deberta: input_ids has T={length}, but there are "
-                    f"{config.max_position_embeddings} absolute positions."
-                )
-            table = self._table("position", config.max_position_embeddings).embedding
-            x += jnp.asarray(table, self.dtype)[None, :length]
-        if config.type_vocab_size:
-            table = self._table("token_type", config.type_vocab_size).embedding
-            if token_type_ids is None:
-                token_type_ids = jnp.zeros_like(input_ids)
-            onehot = jax.nn.one_hot(token_type_ids, config.type_vocab_size)
-            x += onehot.astype(self.dtype) @ jnp.asarray(table, self.dtype)
-        if config.embedding_width != config.hidden_size:
-            x = _dense(config, config.hidden_size, self.dtype, "project", False)(x)
-        x = _norm(config, self.dtype, "norm")(x)
-        x = jnp.where(mask[..., None], x, jnp.zeros((), x.dtype))
-        return _dropout(self, x, config.hidden_dropout_prob, deterministic)
-
-    def _table(self, name: str, rows: int) -> nn.Embed:
-        init = nn.initializers.normal(self.config.initializer_range)
-        width = self.config.embedding_width
-        return nn.Embed(rows, width, dtype=self.dtype, embedding_init=init, name=name)
 
 
 class Layer(nn.Module):
@@ -213,15 +158,20 @@ class Layer(nn.Module):
         relative: jax.Array | None,
         slots: np.ndarray | None,
         deterministic: bool,
+        asking: jax.Array | None = None,
     ) -> jax.Array:
-        """`[B, T, D]` to `[B, T, D]`; `relative` are the `[P, D]` position rows."""
+        """`[B, T, D]` to `[B, T, D]`; `relative` are the `[P, D]` position rows.
+
+        `asking` are `[B, T, D]` states that stand in for x as queries and residual.
+        """
         config, dtype = self.config, self.dtype
         rate = config.hidden_dropout_prob
+        asking = x if asking is None else asking
         y = Attention(config, dtype, self.form, name="attention")(
-            x, mask, segment_ids, relative, slots, deterministic
+            x, mask, segment_ids, relative, slots, deterministic, asking
         )
         y = _dropout(self, y, rate, deterministic)
-        x = _norm(config, dtype, "attention_norm")(x + y)
+        x = _norm(config, dtype, "attention_norm")(asking + y)
         y = _dense(config, config.intermediate_size, dtype, "up")(x)
         y = ACTIVATIONS[config.hidden_act](y)
         y = _dense(config, config.hidden_size, dtype, "down")(y)
@@ -245,19 +195,20 @@ class Attention(nn.Module):
         relative: jax.Array | None,
         slots: np.ndarray | None,
         deterministic: bool,
+        asking: jax.Array,
     ) -> jax.Array:
         """`[B, T, D]` to `[B, T, D]`, before dropout and residual."""
-        config = self.config
+        config, is_v1 = self.config, self.config.model_type == "deberta"
         B, T, D = x.shape
         H, K = config.num_attention_heads, config.head_size
 
-        def dense(name: str) -> nn.Dense:
-            return _dense(config, D, self.dtype, name)
+        def dense(name: str, use_bias: bool = True) -> nn.Dense:
+            return _dense(config, D, self.dtype, name, use_bias)
 
-        query, key, value = dense("query"), dense("key"), dense("value")
+        query, key, value = dense("query"), dense("key", not is_v1), dense("value")
         q, k, v = (
-            project(x).reshape(B, T, H, K).transpose(2, 0, 1, 3)
-            for project in (query, key, value)
+            project(states).reshape(B, T, H, K).transpose(2, 0, 1, 3)
+            for project, states in ((query, asking), (key, x), (value, x))
         )
         pos_q = pos_k = None
         if relative is not None:
@@ -269,10 +220,8 @@ class Attention(nn.Module):
                 pos_q = (query if shared else dense("pos_query"))(relative)
                 pos_q = pos_q.reshape(-1, H, K).swapaxes(0, 1)
             if "c2p" in config.pos_att_type:
-                pos_k = (key if shared else dense("pos_key"))(relative)
+                pos_k = (key if shared else dense("pos_key", not is_v1))(relative)
                 pos_k = pos_k.reshape(-1, H, K).swapaxes(0, 1)
-        # The original counts the terms that are configured, computed or not.
-        terms = 1 + len(set(config.pos_att_type))
         rate = config.attention_probs_dropout_prob
         y = attention.disentangled_attention(
             q,
@@ -282,9 +231,10 @@ class Attention(nn.Module):
             pos_k,
             mask,
             slot_of_distance=None if pos_q is None and pos_k is None else slots,
-            scale=(K * terms) ** -0.5,
+            scale=(K * config.terms) ** -0.5,
             segment_ids=segment_ids,
             form=self.form,
+            pad_rows="keys" if config.model_type == "bert" else "uniform",
             dropout_rate=rate,
             dropout_key=_key(self, rate, deterministic),
         )
@@ -330,6 +280,24 @@ class Conv(nn.Module):
         return jnp.where(mask[..., None], x, jnp.zeros((), x.dtype))
 
 
+def check_ids(
+    caller: str, config: DebertaConfig, input_ids: Any, token_type_ids: Any = None
+) -> None:
+    """Raises ValueError if an id or a token type is outside its table.
+
+    While tracing nothing can be read and nothing is raised: the encoder gives NaN.
+
+    Args:
+      caller: the public name to blame.
+      config: the encoder's.
+      input_ids: ints of any shape.
+      token_type_ids: ints of any shape, or None.
+    """
+    _check.inside(caller, "input_ids", input_ids, config.vocab_size)
+    if token_type_ids is not None and config.type_vocab_size:
+        _check.inside(caller, "token_type_ids", token_type_ids, config.type_vocab_size)
+
+
 def _shift(x: jax.Array, offset: int) -> jax.Array:
     """x[:, t + offset] at t, zero outside."""
     T = x.shape[1]
@@ -338,27 +306,3 @@ def _shift(x: jax.Array, offset: int) -> jax.Array:
     return jax.lax.slice_in_dim(
         jnp.pad(x, pad), max(offset, 0), max(offset, 0) + T, axis=1
     )
-
-
-def _dense(
-    config: DebertaConfig, width: int, dtype: Any, name: str, use_bias: bool = True
-) -> nn.Dense:
-    init = nn.initializers.normal(config.initializer_range)
-    return nn.Dense(width, use_bias, dtype=dtype, kernel_init=init, name=name)
-
-
-def _norm(config: DebertaConfig, dtype: Any, name: str) -> nn.LayerNorm:
-    # The fast variance E[x^2] - E[x]^2 cancels: 9e-4 off where the mean is 30.
-    return nn.LayerNorm(
-        config.layer_norm_eps, dtype=dtype, use_fast_variance=False, name=name
-    )
-
-
-def _key(module: nn.Module, rate: float, deterministic: bool) -> jax.Array | None:
-    return None if deterministic or rate == 0.0 else module.make_rng("dropout")
-
-
-def _dropout(
-    module: nn.Module, x: jax.Array, rate: float, deterministic: bool
-) -> jax.Array:
-    return attention.dropout(x, rate, _key(module, rate, deterministic))

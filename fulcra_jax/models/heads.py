@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from fulcra_jax import _check
 from fulcra_jax.configs import NUM_CLASSES, Activation, Link, SharedHead
 from fulcra_jax.models import attention
-from fulcra_jax.models.deberta import ACTIVATIONS
+from fulcra_jax.models.activations import ACTIVATIONS
 
 
 class HeadOutput(NamedTuple):
