@@ -61,6 +61,7 @@ $(TUNIX): $(READY) requirements.txt requirements-align.txt
 
 goldens: $(PARITY)  ## Write tests/goldens anew from the reference implementation.
 	$(PY) -m tests.goldens.make_deberta
+	$(PY) -m tests.goldens.make_torch_files
 
 REFS := .venv-references
 

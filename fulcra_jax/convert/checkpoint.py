@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading and writing a checkpoint directory: `config.json` and `model.safetensors`."""
+"""Reading and writing a checkpoint directory: `config.json` and its weights."""
 
 import json
 import os
@@ -8,19 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 
 from fulcra_jax import configs, values
 from fulcra_jax.configs import DebertaConfig, EvaluatorConfig
-from fulcra_jax.convert import tables
+from fulcra_jax.convert import hub, tables, weights
 
-WEIGHTS = "model.safetensors"
+WEIGHTS = weights.SAFETENSORS
 Config = DebertaConfig | EvaluatorConfig
 
 
-def load(path: str | os.PathLike) -> tuple[Config, dict[str, Any]]:
-    """Reads a checkpoint directory in Hugging Face's layout.
+def load(
+    path: str | os.PathLike, *, revision: str | None = None
+) -> tuple[Config, dict[str, Any]]:
+    """Reads a checkpoint in Hugging Face's layout: a directory or a name on the hub.
+
+    The weights are model.safetensors, else pytorch_model.bin, each whole or split over
+    several files with an index (`weights.open_weights`). No torch is needed, and
+    nothing in a file of torch is executed.
 
     The encoder may be DeBERTa's (v1, v2, v3, mDeBERTa) or BERT's. Names with and
     without the prefix "deberta." or "bert." and the old `LayerNorm.gamma` and
@@ -29,7 +34,9 @@ def load(path: str | os.PathLike) -> tuple[Config, dict[str, Any]]:
     every leaf is written once.
 
     Args:
-      path: the directory.
+      path: the directory, or a string OWNER/NAME, which is downloaded from the hub or
+        found in the cache of its client (the package huggingface_hub).
+      revision: a branch, tag or commit on the hub; its main branch if None.
 
     Returns:
       The configuration and the parameter tree, numpy float32 whatever the file holds.
@@ -37,20 +44,24 @@ def load(path: str | os.PathLike) -> tuple[Config, dict[str, Any]]:
       else a `DebertaConfig` and the encoder alone.
 
     Raises:
-      FileNotFoundError: if the directory, its configuration or its weights are missing.
+      FileNotFoundError: if the directory, its configuration or its weights are missing,
+        or cannot be had from the hub.
       ValueError: if the architecture is another, a file is damaged, or tensors are
         missing, surplus or of another shape; the message names them.
     """
-    folder = _folder(path)
+    folder = hub.directory(path, revision=revision)
     config = _read_config(folder)
     return config, _read_params(folder, config)
 
 
-def load_encoder(path: str | os.PathLike) -> tuple[DebertaConfig, dict[str, Any]]:
-    """Reads the encoder of a checkpoint directory and leaves any head out.
+def load_encoder(
+    path: str | os.PathLike, *, revision: str | None = None
+) -> tuple[DebertaConfig, dict[str, Any]]:
+    """Reads the encoder of a checkpoint and leaves any head out.
 
     Args:
-      path: the directory.
+      path: the directory, or OWNER/NAME on the hub, as for `load`.
+      revision: as for `load`.
 
     Returns:
       The encoder's configuration and parameter tree, as `load` does.
@@ -59,7 +70,7 @@ def load_encoder(path: str | os.PathLike) -> tuple[DebertaConfig, dict[str, Any]
       FileNotFoundError: as `load`.
       ValueError: as `load`.
     """
-    folder = _folder(path)
+    folder = hub.directory(path, revision=revision)
     config = _read_config(folder)
     encoder = config.encoder if isinstance(config, EvaluatorConfig) else config
     return encoder, _read_params(folder, encoder)
@@ -115,13 +126,6 @@ def save(
     os.replace(config_aside, folder / "config.json")
 
 
-def _folder(path: str | os.PathLike) -> Path:
-    folder = Path(path)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"convert.load: there is no directory {folder}.")
-    return folder
-
-
 def _read_config(folder: Path) -> Config:
     entries = configs.read_json(folder / "config.json")
     encoder = DebertaConfig.from_hf(entries)
@@ -141,42 +145,17 @@ def _read_config(folder: Path) -> Config:
 
 
 def _read_params(folder: Path, config: Config) -> dict[str, Any]:
-    file = folder / WEIGHTS
-    if not file.is_file():
-        raise FileNotFoundError(_no_weights(folder))
     rows = tables.rows(config)
     params: dict[str, Any] = {}
-    try:
-        with safetensors.safe_open(file, framework="numpy") as tensors:
-            names = _names(file, tensors.keys(), tables.ignored(config))
-            shapes = {
-                name: tuple(tensors.get_slice(key).get_shape())
-                for name, key in names.items()
-            }
-            want = {row.name: row.file_shape for row in rows}
-            _compare(f"convert.load: {file}", shapes, want)
-            for row in rows:
-                tensor = np.asarray(tensors.get_tensor(names[row.name]), np.float32)
-                _put(params, row.path, np.ascontiguousarray(row.swap(tensor)))
-    except safetensors.SafetensorError as error:
-        raise ValueError(
-            f"convert.load: {file} is damaged or no safetensors file: {error}."
-        ) from error
+    with weights.open_weights(folder) as tensors:
+        names = _names(tensors.path, tensors.names(), tables.ignored(config))
+        shapes = {name: tensors.shape(key) for name, key in names.items()}
+        want = {row.name: row.file_shape for row in rows}
+        _compare(f"convert.load: {tensors.path}", shapes, want)
+        for row in rows:
+            tensor = np.asarray(tensors.tensor(names[row.name]), np.float32)
+            _put(params, row.path, np.ascontiguousarray(row.swap(tensor)))
     return params
-
-
-def _no_weights(folder: Path) -> str:
-    if (folder / f"{WEIGHTS}.index.json").is_file():
-        return (
-            f"convert.load: {folder} holds weights split over several files; only a "
-            f"single {WEIGHTS} can be read."
-        )
-    if (folder / "pytorch_model.bin").is_file():
-        return (
-            f"convert.load: {folder} holds pytorch_model.bin only; only {WEIGHTS} can "
-            "be read, so save the model once more with transformers."
-        )
-    return f"convert.load: there is no {WEIGHTS} in {folder}."
 
 
 def _names(file: Path, keys: list[str], ignored: tuple[str, ...]) -> dict[str, str]:
