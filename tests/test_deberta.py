@@ -264,15 +264,6 @@ def test_dropout_follows_its_key_and_needs_one():
         model.apply({"params": params}, ids, mask, deterministic=False)
 
 
-def test_heads_pool_only_tokens():
-    hidden = jnp.array([[[1.0], [3.0], [9.0]], [[5.0], [5.0], [5.0]]])
-    mask = jnp.array([[True, True, False], [False, False, False]])
-    got = {pool: heads.pooled(hidden, mask, pool) for pool in ("mean", "max", "first")}
-    np.testing.assert_array_equal(got["mean"], [[2.0], [0.0]])
-    np.testing.assert_array_equal(got["max"], [[3.0], [0.0]])
-    np.testing.assert_array_equal(got["first"], [[1.0], [5.0]])
-
-
 def test_a_linear_head_has_one_projection():
     head = SharedHeadModule(SharedHead(num_values=4, hidden=0), num_classes=1)
     hidden, mask = jnp.ones((2, 3, 5)), jnp.ones((2, 3), bool)
@@ -307,5 +298,3 @@ def test_bad_inputs_are_refused_while_tracing():
         heads.score(jnp.zeros((1, 3)), "logit")
     with pytest.raises(ValueError, match=r"expected \[..., V, 3\]"):
         heads.probs(jnp.zeros((1, 2)), "ternary")
-    with pytest.raises(KeyError, match="pool 'last' is unknown"):
-        heads.pooled(jnp.zeros((1, 2, 3)), jnp.ones((1, 2), bool), "last")

@@ -110,9 +110,10 @@ def disentangled_attention(
         position_bias.check(
             "disentangled_attention", q, k, pos_q, pos_k, slot_of_distance
         )
-    may_bts = mask[:, None, :].astype(bool)
+    mask = jnp.asarray(mask, bool)
+    may_bts = mask[:, None, :]
     if pad_rows == "uniform":
-        may_bts &= mask[:, :, None].astype(bool)
+        may_bts &= mask[:, :, None]
     if segment_ids is not None:
         may_bts &= segment_ids[:, :, None] == segment_ids[:, None, :]
     keys = None
@@ -131,7 +132,7 @@ def disentangled_attention(
             v,
             None if pos_q is None else pos_q * jnp.asarray(scale, pos_q.dtype),
             pos_k,
-            mask.astype(bool),
+            mask,
             segment_ids,
             slot_of_distance,
             pad_rows,

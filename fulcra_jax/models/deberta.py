@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The encoder of DeBERTa (v1, v2, v3, mDeBERTa) and of BERT as a Linen module."""
 
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from fulcra_jax import _check
 from fulcra_jax.configs import DebertaConfig
-from fulcra_jax.models import attention
+from fulcra_jax.models import attention, positions
 from fulcra_jax.models._parts import dense as _dense
 from fulcra_jax.models._parts import dropout as _dropout
 from fulcra_jax.models._parts import key as _key
@@ -18,6 +17,10 @@ from fulcra_jax.models._parts import norm as _norm
 from fulcra_jax.models._parts import table as _table
 from fulcra_jax.models.activations import ACTIVATIONS
 from fulcra_jax.models.embeddings import Embeddings
+
+Remat = Literal["none", "dots", "layer"]
+PositionTables = tuple[tuple[jax.Array | None, jax.Array | None], ...]
+"""Of every layer: position queries and position keys, `[H, 2 span, K]` each."""
 
 
 class Deberta(nn.Module):
@@ -49,11 +52,14 @@ class Deberta(nn.Module):
       config: the architecture.
       dtype: compute dtype; parameters stay float32.
       form: how the position terms are computed, see `attention.disentangled_attention`.
+      remat: what the backward pass computes again instead of keeping it: "none";
+        "dots" (all of a layer but its matrix products); "layer" (all but its input).
     """
 
     config: DebertaConfig
     dtype: Any = jnp.float32
     form: attention.Form = "skew"
+    remat: Remat = "none"
 
     @nn.compact
     def __call__(
@@ -66,6 +72,7 @@ class Deberta(nn.Module):
         deterministic: bool,
         all_states: bool = False,
         query_positions: jax.Array | None = None,
+        tables: PositionTables | None = None,
     ) -> Any:
         """Hidden states of the last layer, or of the embeddings and every layer.
 
@@ -82,14 +89,17 @@ class Deberta(nn.Module):
             enhanced mask decoder, see `pretraining.MaskedLm`: the last layer runs twice
             more on the states below it, asked by those states plus the positions, then
             by its own output. The two outputs come after the others.
+          tables: `position_tables` of these parameters: they do not depend on the
+            texts, so that inference need not compute them in every call.
 
         Returns:
           `[B, T, D]` in `dtype`, at padding too (finite, and without meaning); or the
           tuple of them.
 
         Raises:
-          ValueError: if shapes disagree, or a text is longer than the absolute
-            positions reach; outside of `jit`, also for an id or a token type outside.
+          ValueError: if shapes disagree, a text is longer than the absolute positions
+            reach, or tables are given while training; outside of `jit`, also for an id
+            or a token type outside.
         """
         config = self.config
         size = _check.shapes(
@@ -100,19 +110,28 @@ class Deberta(nn.Module):
             token_type_ids=(token_type_ids, "B T"),
         )
         check_ids("deberta.Deberta", config, input_ids, token_type_ids)
+        if tables is not None and not deterministic:
+            raise ValueError(
+                "deberta.Deberta: tables are given, but deterministic is False; they "
+                "know neither dropout nor gradients, so training computes its own."
+            )
         mask = mask.astype(bool)
         x = Embeddings(config, self.dtype, name="embeddings")(
             input_ids, mask, segment_ids, token_type_ids, deterministic
         )
-        relative, slots = self._relative(size["T"])
+        relative = None if tables is not None else self._relative(size["T"])
         states = [x]
-        around = (mask, segment_ids, relative, slots, deterministic)
+        layer_class = _rematerialised(self.remat)
         layers = [
-            Layer(config, self.dtype, self.form, name=f"layer_{i}")
+            layer_class(config, self.dtype, self.form, name=f"layer_{i}")
+            for i in range(config.num_hidden_layers)
+        ]
+        around = [
+            (mask, segment_ids, relative, tables[i] if tables else None, deterministic)
             for i in range(config.num_hidden_layers)
         ]
         for i, layer in enumerate(layers):
-            x = layer(states[-1], *around)
+            x = layer(states[-1], *around[i])
             if i == 0 and config.conv_kernel_size:
                 conv = Conv(config, self.dtype, name="conv")
                 x = conv(states[0], x, mask, segment_ids, deterministic)
@@ -121,25 +140,82 @@ class Deberta(nn.Module):
             below = states[-2]
             asking = below + query_positions.astype(below.dtype)
             for _ in range(2):
-                asking = layers[-1](below, *around, asking)
+                asking = layers[-1](below, *around[-1], asking)
                 states.append(asking)
         return tuple(states) if all_states else states[-1]
 
-    def _relative(self, length: int) -> tuple[jax.Array | None, np.ndarray | None]:
-        """The position rows that are used, and which of them each distance reads."""
+    def _relative(self, length: int) -> jax.Array | None:
+        """The rows of the position table that are used."""
         config = self.config
         if not config.relative_attention:
-            return None, None
+            return None
         width = config.hidden_size
         table = _table(config, 2 * config.span, width, self.dtype, "relative").embedding
-        slots = attention.slot_of_distance(
-            length, buckets=config.position_buckets, max_distance=config.max_distance
-        )
-        first = int(slots.min())
-        rows = jnp.asarray(table, self.dtype)[first : int(slots.max()) + 1]
+        used = positions.used(length, config.position_buckets, config.max_distance)
+        rows = jnp.asarray(table, self.dtype)[used.first : used.last]
         if config.norm_rel_ebd == "layer_norm":
             rows = _norm(config, self.dtype, "relative_norm")(rows)
-        return rows, slots - first
+        return rows
+
+
+def _rematerialised(remat: Remat) -> Any:
+    _check.known("deberta.Deberta", "remat", remat, get_args(Remat))
+    if remat == "none":
+        return Layer
+    keep = jax.checkpoint_policies.nothing_saveable
+    if remat == "dots":
+        keep = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+    # Argument 5 is `deterministic`; the module itself is not counted.
+    return nn.remat(Layer, policy=keep, static_argnums=(6,))
+
+
+def position_tables(
+    config: DebertaConfig, params: Any, dtype: Any = jnp.float32
+) -> PositionTables:
+    """Position queries and keys of every layer: inference needs them in every call.
+
+    Args:
+      config: the encoder's.
+      params: its parameter tree.
+      dtype: of the computation that they are for.
+
+    Returns:
+      For each of the L layers a pair (position queries, position keys), each
+      `[H, 2 span, K]` in `dtype`, or None where the configuration has no such term. For
+      deberta-v3-base 36 MiB in float32.
+
+    >>> position_tables(DebertaConfig(relative_attention=False), {})[0]
+    (None, None)
+    """
+    if not config.relative_attention:
+        return ((None, None),) * config.num_hidden_layers
+    rows = jnp.asarray(params["relative"]["embedding"], dtype)
+    if config.norm_rel_ebd == "layer_norm":
+        norm = _norm(config, dtype, "relative_norm")
+        rows = norm.apply({"params": params["relative_norm"]}, rows)
+
+    def heads(name: str, leaves: Any) -> jax.Array:
+        layer = nn.Dense(config.hidden_size, "bias" in leaves, dtype=dtype, name=name)
+        x = layer.apply({"params": leaves}, rows)
+        return _by_head(config, cast(jax.Array, x))
+
+    def tables(leaves: Any) -> tuple[jax.Array | None, jax.Array | None]:
+        names = ("query", "key") if config.share_att_key else ("pos_query", "pos_key")
+        return tuple(
+            heads(name, leaves[name]) if term in config.pos_att_type else None
+            for name, term in zip(names, ("p2c", "c2p"), strict=True)
+        )
+
+    return tuple(
+        tables(params[f"layer_{i}"]["attention"])
+        for i in range(config.num_hidden_layers)
+    )
+
+
+def _by_head(config: DebertaConfig, x: jax.Array) -> jax.Array:
+    """`[P, D]` -> `[H, P, K]`."""
+    H, K = config.num_attention_heads, config.head_size
+    return x.reshape(-1, H, K).swapaxes(0, 1)
 
 
 class Layer(nn.Module):
@@ -156,19 +232,21 @@ class Layer(nn.Module):
         mask: jax.Array,
         segment_ids: jax.Array | None,
         relative: jax.Array | None,
-        slots: np.ndarray | None,
+        tables: tuple[jax.Array | None, jax.Array | None] | None,
         deterministic: bool,
         asking: jax.Array | None = None,
     ) -> jax.Array:
-        """`[B, T, D]` to `[B, T, D]`; `relative` are the `[P, D]` position rows.
+        """`[B, T, D]` to `[B, T, D]`.
 
-        `asking` are `[B, T, D]` states that stand in for x as queries and residual.
+        `relative` are the `[P, D]` position rows that are used, or `tables` what this
+        layer makes of all of them. `asking` are `[B, T, D]` states that stand in for x
+        as queries and residual.
         """
         config, dtype = self.config, self.dtype
         rate = config.hidden_dropout_prob
         asking = x if asking is None else asking
         y = Attention(config, dtype, self.form, name="attention")(
-            x, mask, segment_ids, relative, slots, deterministic, asking
+            x, mask, segment_ids, relative, tables, deterministic, asking
         )
         y = _dropout(self, y, rate, deterministic)
         x = _norm(config, dtype, "attention_norm")(asking + y)
@@ -193,7 +271,7 @@ class Attention(nn.Module):
         mask: jax.Array,
         segment_ids: jax.Array | None,
         relative: jax.Array | None,
-        slots: np.ndarray | None,
+        tables: tuple[jax.Array | None, jax.Array | None] | None,
         deterministic: bool,
         asking: jax.Array,
     ) -> jax.Array:
@@ -210,7 +288,11 @@ class Attention(nn.Module):
             project(states).reshape(B, T, H, K).transpose(2, 0, 1, 3)
             for project, states in ((query, asking), (key, x), (value, x))
         )
-        pos_q = pos_k = None
+        used = positions.used(T, config.position_buckets, config.max_distance)
+        pos_q, pos_k = (
+            None if table is None else table[:, used.first : used.last]
+            for table in tables or (None, None)
+        )
         if relative is not None:
             relative = _dropout(
                 self, relative, config.hidden_dropout_prob, deterministic
@@ -218,10 +300,10 @@ class Attention(nn.Module):
             shared = config.share_att_key
             if "p2c" in config.pos_att_type:
                 pos_q = (query if shared else dense("pos_query"))(relative)
-                pos_q = pos_q.reshape(-1, H, K).swapaxes(0, 1)
+                pos_q = _by_head(config, pos_q)
             if "c2p" in config.pos_att_type:
                 pos_k = (key if shared else dense("pos_key", not is_v1))(relative)
-                pos_k = pos_k.reshape(-1, H, K).swapaxes(0, 1)
+                pos_k = _by_head(config, pos_k)
         rate = config.attention_probs_dropout_prob
         y = attention.disentangled_attention(
             q,
@@ -230,7 +312,7 @@ class Attention(nn.Module):
             pos_q,
             pos_k,
             mask,
-            slot_of_distance=None if pos_q is None and pos_k is None else slots,
+            slot_of_distance=None if pos_q is None and pos_k is None else used.slots,
             scale=(K * config.terms) ** -0.5,
             segment_ids=segment_ids,
             form=self.form,

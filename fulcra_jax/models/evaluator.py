@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from fulcra_jax.configs import EvaluatorConfig
-from fulcra_jax.models.deberta import Deberta
+from fulcra_jax.models import attention
+from fulcra_jax.models.deberta import Deberta, PositionTables, Remat
 from fulcra_jax.models.heads import HeadOutput, SharedHeadModule
 
 
@@ -24,15 +25,19 @@ class Evaluator(nn.Module):
     Attributes:
       config: encoder, head and link.
       dtype: compute dtype of the encoder; parameters and logits stay float32.
+      form: how the position terms are computed, see `attention.disentangled_attention`.
+      remat: what is computed again in the backward pass, see `Deberta`.
     """
 
     config: EvaluatorConfig
     dtype: Any = jnp.float32
+    form: attention.Form = "skew"
+    remat: Remat = "none"
 
     def setup(self):
         """Makes the encoder and the head."""
         encoder = self.config.encoder
-        self.encoder = Deberta(encoder, self.dtype)
+        self.encoder = Deberta(encoder, self.dtype, self.form, self.remat)
         self.head = SharedHeadModule(
             self.config.head,
             self.config.num_classes,
@@ -46,8 +51,11 @@ class Evaluator(nn.Module):
         self,
         input_ids: jax.Array,
         mask: jax.Array,
+        segment_ids: jax.Array | None = None,
         *,
+        num_segments: int | None = None,
         token_type_ids: jax.Array | None = None,
+        tables: PositionTables | None = None,
         deterministic: bool,
     ) -> HeadOutput:
         """Logits of all values.
@@ -55,26 +63,43 @@ class Evaluator(nn.Module):
         Args:
           input_ids: `[B, T]` int in [0, W).
           mask: `[B, T]` bool or 0/1, True for a token, False for padding.
+          segment_ids: `[B, T]` int of rows that hold several texts, 1 for the first
+            text of a row (`data.packing`); they do not see each other.
+          num_segments: S, the most texts in a row; needed with `segment_ids`.
           token_type_ids: `[B, T]` int; None means zeros.
+          tables: `position_tables` of the encoder's parameters, for inference.
           deterministic: True turns dropout off; else pass `rngs={"dropout": key}`.
 
         Returns:
-          A `HeadOutput`; its logits are `[B, V, C]` float32, read by `heads.probs` and
-          `heads.score` with `config.link`.
+          A `HeadOutput`; its logits are `[B, V, C]` float32, or `[B, S, V, C]` with
+          `segment_ids`, read by `heads.probs` and `heads.score` with `config.link`.
 
         Raises:
           ValueError: if shapes disagree.
         """
         batch = self.head.inputs(
-            {"input_ids": input_ids, "mask": mask, "token_type_ids": token_type_ids}
+            {
+                "input_ids": input_ids,
+                "mask": mask,
+                "segment_ids": segment_ids,
+                "token_type_ids": token_type_ids,
+            }
         )
         hidden = self.encoder(
             batch["input_ids"],
             batch["mask"],
+            batch["segment_ids"],
             token_type_ids=batch["token_type_ids"],
+            tables=tables,
             deterministic=deterministic,
         )
-        logits = self.head(hidden, batch["mask"], deterministic=deterministic)
+        logits = self.head(
+            hidden,
+            batch["mask"],
+            batch["segment_ids"],
+            num_segments=num_segments,
+            deterministic=deterministic,
+        )
         return HeadOutput(logits)
 
 
@@ -84,23 +109,30 @@ def apply_evaluator(
     batch: Mapping[str, Any],
     *,
     key: jax.Array | None = None,
+    tables: PositionTables | None = None,
 ) -> HeadOutput:
-    """The evaluator's output for a batch of `fulcra_jax.data.batches`.
+    """The evaluator's output for a batch of `fulcra_jax.data`.
 
     Args:
       evaluator: the module.
       params: its parameter tree.
-      batch: has `input_ids`, `mask` and `token_type_ids`, each `[B, T]`.
+      batch: has `input_ids`, `mask` and `token_type_ids`, each `[B, T]`, as `batches`
+        makes it; with `segment_ids` `[B, T]` and `first` `[B, S]` too, as `packing`.
       key: a PRNG key turns dropout on; None turns it off.
+      tables: `position_tables` of the encoder's parameters, for inference.
 
     Returns:
-      A `HeadOutput` with logits `[B, V, C]` float32.
+      A `HeadOutput` with logits `[B, V, C]` float32, `[B, S, V, C]` of a packed batch.
     """
+    packed = "segment_ids" in batch
     output = evaluator.apply(
         {"params": params},
         batch["input_ids"],
         batch["mask"],
+        batch["segment_ids"] if packed else None,
+        num_segments=batch["first"].shape[1] if packed else None,
         token_type_ids=batch["token_type_ids"],
+        tables=tables,
         deterministic=key is None,
         rngs=None if key is None else {"dropout": key},
     )

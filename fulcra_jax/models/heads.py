@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from fulcra_jax import _check
 from fulcra_jax.configs import NUM_CLASSES, Activation, Link, SharedHead
-from fulcra_jax.models import attention
+from fulcra_jax.models import attention, pooling
 from fulcra_jax.models.activations import ACTIVATIONS
 
 
@@ -126,28 +126,49 @@ class SharedHeadModule(nn.Module):
 
     @nn.compact
     def __call__(
-        self, hidden: jax.Array, mask: jax.Array, *, deterministic: bool
+        self,
+        hidden: jax.Array,
+        mask: jax.Array,
+        segment_ids: jax.Array | None = None,
+        *,
+        num_segments: int | None = None,
+        deterministic: bool,
     ) -> jax.Array:
         """Logits of all values.
 
         Args:
           hidden: `[B, T, D]` float, the encoder's last layer.
           mask: `[B, T]` bool or 0/1, False for padding.
+          segment_ids: `[B, T]` int of rows that hold several texts: 1 for the first
+            text, S for the last.
+          num_segments: S, needed with `segment_ids`.
           deterministic: True turns dropout off.
 
         Returns:
-          `[B, V, C]` float32. A row of padding only pools to zero under "mean" and
-          "max", and to equal logits under "logsumexp".
+          `[B, V, C]` float32, or `[B, S, V, C]` with `segment_ids`. Where there is no
+          token, "mean" and "max" pool to zero, "logsumexp" to equal logits, and so does
+          "first" to zero with segments.
 
         Raises:
-          ValueError: if shapes disagree.
+          ValueError: if shapes disagree, or of `segment_ids` and `num_segments` only
+            one is given.
         """
         size = _check.shapes(
-            "heads.SharedHeadModule", hidden=(hidden, "B T D"), mask=(mask, "B T")
+            "heads.SharedHeadModule",
+            hidden=(hidden, "B T D"),
+            mask=(mask, "B T"),
+            segment_ids=(segment_ids, "B T"),
+        )
+        member_bst = pooling.members(
+            "heads.SharedHeadModule", mask, segment_ids, num_segments
         )
         init = nn.initializers.normal(self.init_range)
         late = self.config.pool == "logsumexp"
-        x = hidden if late else pooled(hidden, mask.astype(bool), self.config.pool)
+        x = hidden
+        if not late:
+            x = pooling.pooled(hidden, member_bst, self.config.pool)
+            if segment_ids is None and self.config.pool == "first":
+                x = hidden[:, :1]  # whatever the mask
         width = self.config.width(size["D"])
         if width:
             x = self._dropout(x, self.input_dropout, deterministic)
@@ -158,51 +179,11 @@ class SharedHeadModule(nn.Module):
         out = nn.Dense(V * C, dtype=jnp.float32, kernel_init=init, name="values")
         logits = out(x.astype(jnp.float32))
         if late:
-            where = mask.astype(bool)[..., None]
-            # Finite, so that a row of padding only has neither NaN nor gradient.
-            least = jnp.asarray(-1e9, logits.dtype)
-            logits = jax.nn.logsumexp(jnp.where(where, logits, least), axis=1)
-        return logits.reshape(-1, V, C)
+            logits = pooling.pooled(logits, member_bst, "logsumexp")
+        logits = logits.reshape(*logits.shape[:2], V, C)
+        return logits[:, 0] if segment_ids is None else logits
 
     def _dropout(self, x: jax.Array, rate: float, deterministic: bool) -> jax.Array:
         if deterministic or rate == 0.0:
             return x
         return attention.dropout(x, rate, self.make_rng("dropout"))
-
-
-def pooled(hidden: jax.Array, mask: jax.Array, pool: str) -> jax.Array:
-    """One vector per text.
-
-    Args:
-      hidden: `[B, T, D]` float.
-      mask: `[B, T]` bool, False for padding.
-      pool: "first" (position 0, whatever the mask), "mean" or "max" over the tokens.
-
-    Returns:
-      `[B, D]` in the dtype of `hidden`; zero for a row of padding under "mean", "max".
-
-    Raises:
-      KeyError: if the pool is unknown.
-      ValueError: if shapes disagree.
-
-    Reference:
-      Reimers and Gurevych 2019 (arXiv 1908.10084), section 3, for the three.
-
-    >>> hidden = jnp.array([[[1.0], [3.0], [9.0]]])
-    >>> mask = jnp.array([[True, True, False]])
-    >>> [float(pooled(hidden, mask, pool)[0, 0]) for pool in ("first", "mean", "max")]
-    [1.0, 2.0, 3.0]
-    """
-    _check.shapes("heads.pooled", hidden=(hidden, "B T D"), mask=(mask, "B T"))
-    _check.known("heads.pooled", "pool", pool, ("first", "mean", "max"))
-    if pool == "first":
-        return hidden[:, 0]
-    wide = hidden.astype(jnp.promote_types(hidden.dtype, jnp.float32))
-    where = mask[..., None]
-    if pool == "mean":
-        total = jnp.where(where, wide, 0.0).sum(1)
-        x = total / jnp.maximum(where.sum(1), 1).astype(wide.dtype)
-    else:
-        least = jnp.where(where, wide, jnp.finfo(wide.dtype).min).max(1)
-        x = jnp.where(where.any(1), least, 0.0)
-    return x.astype(hidden.dtype)

@@ -6,6 +6,8 @@ letter w counts the columns of a window of distances, n the blocks of rows.
 """
 
 import dataclasses
+import functools
+from typing import NamedTuple
 
 import numpy as np
 
@@ -67,6 +69,36 @@ def relative_slots(length: int, *, buckets: int, max_distance: int) -> np.ndarra
     slot = slot_of_distance(length, buckets=buckets, max_distance=max_distance)
     position = np.arange(length)
     return slot[position[:, None] - position[None, :] + length - 1]
+
+
+class Used(NamedTuple):
+    """The rows of a position table that a length uses, and who uses them."""
+
+    first: int
+    """The first row in use."""
+    last: int
+    """One past the last."""
+    slots: np.ndarray
+    """`[2 T - 1]` int32, the row of every distance, counted from `first`."""
+
+
+@functools.lru_cache(maxsize=64)
+def used(length: int, buckets: int, max_distance: int) -> Used:
+    """The rows that texts of `length` tokens use, and which of them a distance reads.
+
+    Args:
+      length: T.
+      buckets: as in `slot_of_distance`.
+      max_distance: as in `slot_of_distance`.
+
+    >>> used(3, 256, 512)
+    Used(first=254, last=259, slots=array([0, 1, 2, 3, 4], dtype=int32))
+    """
+    slots = slot_of_distance(length, buckets=buckets, max_distance=max_distance)
+    first, last = int(slots.min()), int(slots.max()) + 1
+    slots = slots - np.int32(first)
+    slots.setflags(write=False)
+    return Used(first, last, slots)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
