@@ -116,8 +116,8 @@ BAD_FIELDS = [
     ({"layer_norm_eps": 0}, "layer_norm_eps is 0; it should be a positive number"),
     ({"share_att_key": 1}, "share_att_key is 1; it should be True or False"),
     (
-        {"hidden_act": "swish"},
-        "hidden_act is 'swish'; it should be one of gelu, gelu_n",
+        {"hidden_act": "prelu"},
+        "hidden_act is 'prelu'; it should be one of gelu, gelu_1",
     ),
     ({"num_attention_heads": 7}, "num_attention_heads is 7; it should be a divisor of"),
     (
@@ -125,8 +125,8 @@ BAD_FIELDS = [
         "attention_head_size is 32; it should be hidden_size",
     ),
     (
-        {"pos_att_type": "p2c|p2p"},
-        "pos_att_type is ('p2c', 'p2p'); it should be made of",
+        {"pos_att_type": "p2c|c2c"},
+        "pos_att_type is ('p2c', 'c2c'); it should be made of",
     ),
     (
         {"norm_rel_ebd": "batch"},
@@ -148,10 +148,10 @@ def test_a_bad_field_is_named_with_what_it_should_be(fields, words):
 
 
 BAD_FILES = [
-    ({"model_type": "bert"}, "model_type is 'bert'; only 'deberta-v2' (DeBERTa v2, v3"),
-    ({"model_type": "deberta"}, "model_type is 'deberta'; only 'deberta-v2'"),
-    ({"model_type": None}, "model_type is None; only 'deberta-v2'"),
-    ({"talking_head": "all"}, "may change the numbers: talking_head"),
+    ({"model_type": "roberta"}, "model_type is 'roberta'; only 'deberta' (v1), 'deb"),
+    ({"model_type": None}, "model_type is None; only 'deberta' (v1), 'deberta-v2'"),
+    ({"rotary": True}, "may change the numbers: rotary"),
+    ({"talking_head": "all"}, "talking_head is 'all'; only False is supported"),
     ({"pooler_hidden_size": 64}, "pooler_hidden_size is 64; only 768 is supported"),
     ({"pruned_heads": {"0": [1]}}, "pruned_heads is {'0': [1]}; only {} is supported"),
 ]

@@ -31,6 +31,27 @@ FULL = dataclasses.replace(
     conv_kernel_size=3,
     conv_groups=2,
 )
+BERT = DebertaConfig.from_hf(
+    {
+        "model_type": "bert",
+        "vocab_size": 12,
+        "hidden_size": 8,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 10,
+        "max_position_embeddings": 6,
+    }
+)
+V1 = DebertaConfig.from_hf(
+    {
+        **BERT.to_hf(),
+        "model_type": "deberta",
+        "relative_attention": True,
+        "max_relative_positions": 16,
+        "pos_att_type": "c2p|p2c",
+        "position_biased_input": False,
+    }
+)
 CONFIGS = {
     "encoder": TINY,
     "everything": FULL,
@@ -39,6 +60,15 @@ CONFIGS = {
     "mean": EvaluatorConfig(TINY, SharedHead(pool="mean")),
     "linear": EvaluatorConfig(TINY, SharedHead(num_values=3, hidden=0)),
     "plain": dataclasses.replace(TINY, relative_attention=False),
+    "v1": V1,
+    "v1, hf head": EvaluatorConfig(V1),
+    "v1, narrow": dataclasses.replace(
+        V1, embedding_size=4, pos_att_type=("p2c",), position_biased_input=True
+    ),
+    "v1, plain": dataclasses.replace(V1, relative_attention=False),
+    "bert": BERT,
+    "bert, hf head": EvaluatorConfig(BERT),
+    "bert, mean": EvaluatorConfig(BERT, SharedHead(pool="mean")),
 }
 
 
@@ -89,15 +119,66 @@ def test_every_leaf_has_one_row_and_every_name_is_used_once():
     for config in CONFIGS.values():
         rows = tables.rows(config)
         assert len({row.path for row in rows}) == len(rows)
-        assert len({row.name for row in rows}) == len(rows)
+        whole = [row.name for row in rows if row.part is None]
+        parts = {}
+        for row in rows:
+            if row.part is not None:
+                parts.setdefault(row.name, []).append(row)
+        assert len(set(whole) | parts.keys()) == len(whole) + len(parts)
+        for name, found in parts.items():
+            count = found[0].part[1]
+            assert [row.part[0] for row in found] == list(range(count)), name
+            assert len({(row.part[1:], row.file_shape) for row in found}) == 1
 
 
-@pytest.mark.parametrize("name", ["hf head", "mean", "encoder"])
+def test_a_tensor_of_parts_is_read_and_written_once(tmp_path):
+    """Every number of every tensor of the file comes back, and to its place."""
+    for name, config in CONFIGS.items():
+        rows = tables.rows(config)
+        shapes = {row.name: row.file_shape for row in rows}
+        start = 0
+        want = {}
+        for key, shape in shapes.items():
+            size = int(np.prod(shape))
+            numbers = np.arange(start, start + size, dtype=np.float32)
+            want[key], start = numbers.reshape(shape), start + size
+        leaves = {row.path: row.swap(want[row.name]) for row in rows}
+        assert sum(leaf.size for leaf in leaves.values()) == start, name
+        assert all(leaves[row.path].shape == row.shape for row in rows), name
+        got = tables.tensors(rows, leaves)
+        assert got.keys() == want.keys()
+        for key, tensor in want.items():
+            np.testing.assert_array_equal(got[key], tensor, err_msg=key)
+
+
+def test_the_projection_of_v1_is_interleaved_head_by_head():
+    """in_proj holds query, key and value of head 0, then those of head 1."""
+    row = {row.path: row for row in tables.rows(V1)}
+    rows = np.arange(24.0)[:, None] + np.zeros(8)  # 2 heads of width 4, three times
+    for name, of_head_0 in (("query", 0), ("key", 4), ("value", 8)):
+        kernel = row["layer_0", "attention", name, "kernel"].swap(rows)
+        want = [
+            *range(of_head_0, of_head_0 + 4),
+            *range(of_head_0 + 12, of_head_0 + 16),
+        ]
+        np.testing.assert_array_equal(kernel[0], want)
+
+
+ENCODERS = {
+    "hf head": TINY,
+    "mean": TINY,
+    "encoder": TINY,
+    "v1, hf head": V1,
+    "bert, hf head": BERT,
+}
+
+
+@pytest.mark.parametrize("name", list(ENCODERS))
 def test_load_encoder_leaves_the_head_out(name, tmp_path):
     config, params = CONFIGS[name], random_params(CONFIGS[name])
     convert.save(tmp_path, config, params)
     read, tree = convert.load_encoder(tmp_path)
-    assert read == TINY
+    assert read == ENCODERS[name]
     assert_equal(tree, params.get("encoder", params))
 
 
@@ -113,24 +194,82 @@ def test_a_foreign_classifier_loads_as_an_encoder(tmp_path):
     assert_equal(tree, params["encoder"])
 
 
-def test_old_spellings_and_other_heads_are_understood(tmp_path):
-    params = random_params(TINY)
-    convert.save(tmp_path, TINY, params)
-    others = ["lm_predictions.lm_head.bias", "mask_predictions.dense.weight"]
-    others += ["cls.predictions.bias", "deberta.embeddings.position_embeddings.weight"]
+OTHERS = {
+    "deberta.": [
+        "lm_predictions.lm_head.bias",
+        "mask_predictions.dense.weight",
+        "cls.predictions.bias",
+        "deberta.embeddings.position_embeddings.weight",
+    ],
+    "bert.": [
+        "cls.predictions.transform.LayerNorm.gamma",
+        "cls.seq_relationship.weight",
+        "bert.pooler.dense.weight",
+        "bert.embeddings.position_ids",
+    ],
+}
+
+
+@pytest.mark.parametrize("config", [TINY, V1, BERT], ids=["v2", "v1", "bert"])
+def test_old_spellings_and_other_heads_are_understood(config, tmp_path):
+    params = random_params(config)
+    convert.save(tmp_path, config, params)
+    prefix = tables.prefix(config)
 
     def old(tensors):
         renamed = {
-            "deberta."
+            prefix
             + name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
                 "LayerNorm.bias", "LayerNorm.beta"
             ): tensor
             for name, tensor in tensors.items()
         }
-        return renamed | {name: np.zeros(2, np.float32) for name in others}
+        return renamed | {name: np.zeros(2, np.float32) for name in OTHERS[prefix]}
 
     rewrite(tmp_path, old)
     assert_equal(convert.load(tmp_path)[1], params)
+
+
+NAMES = {
+    "v1, hf head": [
+        "deberta.encoder.layer.1.attention.self.in_proj.weight",
+        "deberta.encoder.layer.0.attention.self.q_bias",
+        "deberta.encoder.layer.0.attention.self.pos_q_proj.bias",
+        "pooler.dense.weight",
+    ],
+    "bert, hf head": [
+        "bert.encoder.layer.1.attention.self.query.weight",
+        "bert.embeddings.token_type_embeddings.weight",
+        "bert.pooler.dense.weight",
+        "classifier.weight",
+    ],
+}
+
+
+@pytest.mark.parametrize("name", list(NAMES))
+def test_each_family_is_written_by_its_own_names(name, tmp_path):
+    config = CONFIGS[name]
+    convert.save(tmp_path, config, random_params(config))
+    tensors = safetensors.numpy.load_file(tmp_path / "model.safetensors")
+    assert set(NAMES[name]) <= tensors.keys()
+    assert "deberta.encoder.layer.0.attention.self.pos_proj.bias" not in tensors
+    entries = json.loads((tmp_path / "config.json").read_text())
+    start = "Bert" if config.encoder == BERT else "Deberta"
+    assert entries["architectures"] == [f"{start}ForSequenceClassification"]
+    rate = "classifier_dropout" if config.encoder == BERT else "cls_dropout"
+    assert entries[rate] == config.head.dropout
+    assert "position_buckets" not in entries
+
+
+def test_a_tensor_of_parts_of_another_shape_is_named_once(tmp_path):
+    convert.save(tmp_path, V1, random_params(V1))
+    name = "encoder.layer.1.attention.self.in_proj.weight"
+    rewrite(tmp_path, lambda t: t | {name: np.zeros((23, 8), np.float32)})
+    with pytest.raises(ValueError, match="where the configuration says") as error:
+        convert.load(tmp_path)
+    want = f"has {name} (23, 8) where the configuration says (24, 8)."
+    assert str(error.value).endswith(want)
+    assert str(error.value).count(name) == 1
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
@@ -240,8 +379,16 @@ def test_a_damaged_file_is_named(keep, tmp_path):
 
 
 def test_another_architecture_is_named(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(ValueError, match="model_type is 'bert'; only 'deberta-v2'"):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "roberta"}))
+    with pytest.raises(ValueError, match="model_type is 'roberta'; only 'deberta' "):
+        convert.load(tmp_path)
+
+
+def test_weights_of_another_family_are_named(tmp_path):
+    convert.save(tmp_path, BERT, random_params(BERT))
+    (tmp_path / "config.json").write_text(json.dumps(V1.to_hf()))
+    words = r"lacks .*in_proj.* has no place for .*self\.query\.weight"
+    with pytest.raises(ValueError, match=words):
         convert.load(tmp_path)
 
 

@@ -6,6 +6,8 @@ The position terms are computed by `position_bias.skew_bias` and handed over as 
 knows attention dropout. Axes as in `attention`: `[H, B, T, K]`.
 """
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 
@@ -21,7 +23,7 @@ def cudnn_attention(
     mask: jax.Array,
     segment_ids: jax.Array | None,
     *,
-    implementation: str = "cudnn",
+    implementation: Literal["cudnn", "xla"] = "cudnn",
 ) -> jax.Array:
     """softmax(q k + bias) v by cuDNN's fused attention.
 

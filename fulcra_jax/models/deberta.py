@@ -201,10 +201,11 @@ def position_tables(
 
     def tables(leaves: Any) -> tuple[jax.Array | None, jax.Array | None]:
         names = ("query", "key") if config.share_att_key else ("pos_query", "pos_key")
-        return tuple(
+        q, k = (
             heads(name, leaves[name]) if term in config.pos_att_type else None
             for name, term in zip(names, ("p2c", "c2p"), strict=True)
         )
+        return q, k
 
     return tuple(
         tables(params[f"layer_{i}"]["attention"])

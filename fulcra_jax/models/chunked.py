@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Softmax attention a few heads at a time, with a gradient that keeps no probabilities.
+
+Forward and backward go over the heads in chunks, so that on a CPU the scores of a chunk
+stay in the cache, and no array `[H, B, T, S]` is kept in between: the backward pass
+computes the scores again and needs of the forward pass two numbers per query (Dao et al.
+2022, arXiv 2205.14135, without its tiles along the keys). Suffixes as in `attention`.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fulcra_jax.models import position_bias
+
+_STEPS = 65536
+"""Rates of dropout are rounded to one of so many: a draw costs 16 bits."""
+
+_CACHED = 2**19
+"""Scores that are computed at a time on a CPU, 2 MiB in float32."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Heads:
+    """What differs between heads; the leading axis of each leaf is H."""
+
+    q: jax.Array
+    k: jax.Array
+    v: jax.Array
+    pos_q: jax.Array | None
+    pos_k: jax.Array | None
+    keys: jax.Array | None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Largest score of every query, and sum of the powers of e, `[H, B, T, 1]`."""
+
+    most: jax.Array
+    total: jax.Array
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """What is static, and the computation of a few heads."""
+
+    form: str
+    scale: float
+    slots: np.ndarray | None
+    block: int | None
+    rate: float
+
+    def _key(self) -> tuple:
+        slots = None if self.slots is None else self.slots.tobytes()
+        return self.form, self.scale, slots, self.block, self.threshold
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Plan) and self._key() == other._key()
+
+    @property
+    def threshold(self) -> int:
+        """Draws below it are dropped."""
+        return round(self.rate * _STEPS)
+
+    def scores(self, q, k, pos_q, pos_k) -> jax.Array:
+        """`[H, B, T, S]`, at least float32."""
+        q = q * jnp.asarray(self.scale, q.dtype)
+        score_hbts = jnp.einsum("hbtk,hbsk->hbts", q, k)
+        if self.slots is not None:
+            if pos_q is not None:
+                pos_q = pos_q * jnp.asarray(self.scale, pos_q.dtype)
+            tables = (q, k, pos_q, pos_k)
+            if self.form == "gather":
+                score_hbts += position_bias.gather_bias(
+                    *tables, slot_of_distance=self.slots
+                )
+            else:
+                score_hbts += position_bias.skew_bias(
+                    *tables, slot_of_distance=self.slots, block=self.block
+                )
+        return score_hbts.astype(jnp.promote_types(q.dtype, jnp.float32))
+
+    def masked_scores(self, heads: Heads, may_bts: jax.Array) -> jax.Array:
+        """`[H, B, T, S]`, the least number where a query may not attend."""
+        score_hbts = self.scores(heads.q, heads.k, heads.pos_q, heads.pos_k)
+        # A finite minimum, not -inf: a row that may attend to nothing becomes uniform.
+        least = jnp.finfo(score_hbts.dtype).min
+        return jnp.where(may_bts[None], score_hbts, least)
+
+    def survivors(self, keys: jax.Array | None, x_hbts: jax.Array) -> jax.Array:
+        """x with the dropped entries at zero and the others scaled up."""
+        if keys is None:
+            return x_hbts
+        keep = jax.vmap(lambda key: self._keep(key, x_hbts.shape[1:]))(keys)
+        factor = jnp.asarray(_STEPS / (_STEPS - self.threshold), x_hbts.dtype)
+        return jnp.where(keep, x_hbts * factor, jnp.zeros((), x_hbts.dtype))
+
+    def _keep(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """True for a share 1 - rate. 16 bits each: half the draws of 32."""
+        *lead, last = shape
+        bits = jax.random.bits(key, (*lead, -(-last // 2)), jnp.uint32)
+        halves = jax.lax.bitcast_convert_type(bits, jnp.uint16)
+        return halves.reshape(*lead, -1)[..., :last] >= self.threshold
+
+    def forward(self, heads: Heads, may_bts: jax.Array) -> tuple[jax.Array, Rows]:
+        """`[H, B, T, K]`, and what brings the probabilities back."""
+        score_hbts = self.masked_scores(heads, may_bts)
+        most = jax.lax.stop_gradient(score_hbts.max(-1, keepdims=True))
+        power_hbts = jnp.exp(score_hbts - most)
+        total = power_hbts.sum(-1, keepdims=True)
+        kept_hbts = self.survivors(heads.keys, power_hbts).astype(heads.v.dtype)
+        out = jnp.einsum("hbts,hbsk->hbtk", kept_hbts, heads.v)
+        # Divided after the product: K numbers a row in place of S.
+        out = (out.astype(total.dtype) / total).astype(heads.v.dtype)
+        return out, Rows(most, total)
+
+    def backward(
+        self,
+        heads: Heads,
+        may_bts: jax.Array,
+        rows: Rows,
+        along: jax.Array,
+        g: jax.Array,
+    ) -> Heads:
+        """Cotangents of everything but the keys (Dao et al. 2022, algorithm 4).
+
+        `along` is the sum of g times the output over the head's width.
+        """
+        score_hbts = self.masked_scores(heads, may_bts)
+        prob_hbts = jnp.exp(score_hbts - rows.most) / rows.total
+        kept_hbts = self.survivors(heads.keys, prob_hbts).astype(g.dtype)
+        dv = jnp.einsum("hbts,hbtk->hbsk", kept_hbts, g)
+        wide = prob_hbts.dtype
+        dprob_hbts = jnp.einsum("hbtk,hbsk->hbts", g, heads.v).astype(wide)
+        dprob_hbts = self.survivors(heads.keys, dprob_hbts)
+        dscore_hbts = jnp.where(may_bts[None], prob_hbts * (dprob_hbts - along), 0)
+        # The scores are linear in each input, so nothing of them is computed again.
+        inputs = (heads.q, heads.k, heads.pos_q, heads.pos_k)
+        _, pull = jax.vjp(self.scores, *inputs)
+        dq, dk, dpos_q, dpos_k = pull(dscore_hbts)
+        return Heads(dq, dk, dv, dpos_q, dpos_k, None)
+
+
+def chunk_of(H: int, B: int, T: int) -> int:
+    """How many heads to compute at a time on this backend, a divisor of H."""
+    if jax.default_backend() != "cpu":
+        return H
+    fitting = [c for c in range(1, H + 1) if H % c == 0 and c * B * T * T <= _CACHED]
+    return max(fitting, default=1)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def attend(plan: Plan, chunk: int, heads: Heads, may_bts: jax.Array) -> jax.Array:
+    """`[H, B, T, K]`: attention of all heads, `chunk` of them at a time."""
+    return _attend_fwd(plan, chunk, heads, may_bts)[0]
+
+
+def _attend_fwd(plan, chunk, heads, may_bts):
+    if chunk == heads.q.shape[0]:
+        out, rows = plan.forward(heads, may_bts)
+    else:
+        some = functools.partial(plan.forward, may_bts=may_bts)
+        out, rows = _join(jax.lax.map(some, _split(heads, chunk)))
+    return out, (heads, may_bts, out, rows)
+
+
+def _attend_bwd(plan, chunk, residuals, g):
+    heads, may_bts, out, rows = residuals
+    wide = rows.total.dtype
+    along = (g.astype(wide) * out.astype(wide)).sum(-1, keepdims=True)
+    if chunk == heads.q.shape[0]:
+        return plan.backward(heads, may_bts, rows, along, g), None
+    inputs = dataclasses.replace(heads, keys=None)
+    fixed = _split((heads.keys, rows, along, g), chunk)
+
+    def some(i, inputs):
+        # The cotangents take the place of what has been read for the last time.
+        take = functools.partial(jax.lax.dynamic_index_in_dim, index=i, keepdims=False)
+        keys, rows, along, g = jax.tree.map(take, fixed)
+        heads = dataclasses.replace(jax.tree.map(take, inputs), keys=keys)
+        new = plan.backward(heads, may_bts, rows, along, g)
+        put = functools.partial(jax.lax.dynamic_update_index_in_dim, index=i, axis=0)
+        return jax.tree.map(put, inputs, new)
+
+    turns = heads.q.shape[0] // chunk
+    return _join(jax.lax.fori_loop(0, turns, some, _split(inputs, chunk))), None
+
+
+attend.defvjp(_attend_fwd, _attend_bwd)
+
+
+def _split(tree: Any, chunk: int) -> Any:
+    """`[H, ...]` -> `[H / chunk, chunk, ...]`."""
+    return jax.tree.map(lambda x: x.reshape(-1, chunk, *x.shape[1:]), tree)
+
+
+def _join(tree: Any) -> Any:
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
