@@ -40,8 +40,9 @@ def place(
     """Places texts by best fit, the longest first.
 
     Each text goes into the row with the least room that still holds it, else into a new
-    one. At most 11/9 of the fewest possible rows, and hardly more than these when many
-    texts are short. Takes N log N + N T / 64 steps.
+    one. Without `max_segments` these are at most 11/9 of the fewest possible rows, and
+    one; hardly more than the fewest when many texts are short. Takes N log N + N T / 64
+    steps.
 
     Args:
       lengths: `[N]` int, tokens of each text, in [1, capacity].
