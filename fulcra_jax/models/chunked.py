@@ -3,8 +3,9 @@
 
 Forward and backward go over the heads in chunks, so that on a CPU the scores of a chunk
 stay in the cache, and no array `[H, B, T, S]` is kept in between: the backward pass
-computes the scores again and needs of the forward pass two numbers per query (Dao et al.
-2022, arXiv 2205.14135, without its tiles along the keys). Suffixes as in `attention`.
+computes the scores again and needs of the forward pass two numbers per query (Dao et
+al. 2022, arXiv 2205.14135, without its tiles along the keys). Suffixes as in
+`attention`.
 """
 
 import dataclasses
@@ -78,15 +79,10 @@ class Plan:
         if self.slots is not None:
             if pos_q is not None:
                 pos_q = pos_q * jnp.asarray(self.scale, pos_q.dtype)
-            tables = (q, k, pos_q, pos_k)
-            if self.form == "gather":
-                score_hbts += position_bias.gather_bias(
-                    *tables, slot_of_distance=self.slots
-                )
-            else:
-                score_hbts += position_bias.skew_bias(
-                    *tables, slot_of_distance=self.slots, block=self.block
-                )
+            bias = position_bias.gather_bias
+            if self.form == "skew":
+                bias = functools.partial(position_bias.skew_bias, block=self.block)
+            score_hbts += bias(q, k, pos_q, pos_k, slot_of_distance=self.slots)
         return score_hbts.astype(jnp.promote_types(q.dtype, jnp.float32))
 
     def masked_scores(self, heads: Heads, may_bts: jax.Array) -> jax.Array:
