@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fulcra_jax.configs import DebertaConfig
-from fulcra_jax.models import Deberta, attention, deberta
+from fulcra_jax.models import Deberta, attention, deberta, position_tables, positions
 
 Mode = Literal["forward", "training"]
 
@@ -118,7 +118,7 @@ def way_of(
     model = Deberta(config, variant.dtype, variant.form)
     batch = jax.tree.map(jnp.asarray, inputs)
     if mode == "forward":
-        run, given = inference(model, params, batch.input_ids.shape[1])
+        run, given = inference(model, params)
         arguments = (given, batch.input_ids, batch.mask)
     else:
         run, arguments = gradient(model), (params, batch)
@@ -136,26 +136,28 @@ def way_of(
     return Way(call, result, temp_bytes(program))
 
 
-def inference(
-    model: Deberta, params: Any, length: int
-) -> tuple[Callable[..., jax.Array], Any]:
-    """A forward pass as one that answers requests would run it.
+def inference(model: Deberta, params: Any) -> tuple[Callable[..., jax.Array], Any]:
+    """A forward pass as one that answers requests runs it.
 
-    What need not be computed for every call belongs here, as the projected position
-    tables of this length: next to the parameters in what is returned.
+    The position tables are computed once, beside the parameters in what is returned.
 
     Returns:
       A function of (what is given, input_ids, mask), and what is given.
     """
-    del length
+    tables = jax.jit(lambda params: position_tables(model.config, params, model.dtype))(
+        params
+    )
 
     def run(given: Any, input_ids: jax.Array, mask: jax.Array) -> jax.Array:
-        hidden = model.apply({"params": given}, input_ids, mask, deterministic=True)
+        params, tables = given
+        hidden = model.apply(
+            {"params": params}, input_ids, mask, deterministic=True, tables=tables
+        )
         return hidden  # pyright: ignore[reportReturnType]
 
     # Matrices in the compute dtype; vectors are small, and norms keep float32.
     cast = lambda leaf: leaf.astype(model.dtype) if leaf.ndim > 1 else leaf
-    return run, jax.tree.map(cast, params)
+    return run, (jax.tree.map(cast, params), tables)
 
 
 def gradient(model: Deberta) -> Callable[[Any, Inputs], Any]:
@@ -182,21 +184,20 @@ def attention_temp_bytes(
     layer = deberta.Attention(config, dtype, variant.form)
     x = jnp.zeros((batch, length, D), dtype)
     mask = jnp.ones((batch, length), bool)
-    relative = slots = None
+    relative = None
     if variant.positions:
-        slots = attention.slot_of_distance(
-            length, buckets=config.position_buckets, max_distance=config.max_distance
-        )
-        relative = jnp.zeros((int(slots.max() - slots.min()) + 1, D), dtype)
-        slots = slots - slots.min()
+        used = positions.used(length, config.position_buckets, config.max_distance)
+        relative = jnp.zeros((used.last - used.first, D), dtype)
 
     def loss(params: Any, x: jax.Array, relative: jax.Array | None) -> jax.Array:
         variables = {"params": params}
-        y: Any = layer.apply(variables, x, mask, None, relative, slots, True)
+        y: Any = layer.apply(variables, x, mask, None, relative, None, True, x)
         # Not a plain sum: the gradient has to reach every product.
         return jnp.square(y.astype(jnp.float32)).sum()
 
-    init = lambda key: layer.init(key, x, mask, None, relative, slots, True)["params"]
+    def init(key: jax.Array) -> Any:
+        return layer.init(key, x, mask, None, relative, None, True, x)["params"]
+
     params = jax.eval_shape(init, jax.random.key(0))
     # A gradient with respect to None is none.
     program = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(params, x, relative)

@@ -178,45 +178,8 @@ def packed(arguments: Arguments, texts: Texts) -> list[Batch]:
     ]
 
 
-def packed_logits(evaluator: models.Evaluator, params: Any, batch: Batch) -> jax.Array:
-    """Logits `[R, S, V, C]` of the texts of packed rows.
-
-    The one place that knows how a packed row is pooled: the first token of every
-    segment, by a product with one-hot rows, then the head of the evaluator.
-    """
-    config = evaluator.config
-    encoder = models.Deberta(config.encoder, evaluator.dtype)
-    hidden_rtd: Any = encoder.apply(
-        {"params": params["encoder"]},
-        batch["input_ids"],
-        batch["mask"],
-        batch["segment_ids"],
-        token_type_ids=batch["token_type_ids"],
-        deterministic=True,
-    )
-    R, T, D = hidden_rtd.shape
-    onehot_rst = jax.nn.one_hot(batch["first"], T, dtype=hidden_rtd.dtype)
-    first_rsd = jnp.einsum("rst,rtd->rsd", onehot_rst, hidden_rtd)
-    head = models.SharedHeadModule(
-        config.head,
-        config.num_classes,
-        evaluator.dtype,
-        act=config.encoder.pooler_hidden_act,
-    )
-    alone = first_rsd.reshape(-1, 1, D)
-    logits: Any = head.apply(
-        {"params": params["head"]},
-        alone,
-        jnp.ones(alone.shape[:2], bool),
-        deterministic=True,
-    )
-    return logits.reshape(R, -1, *logits.shape[1:])
-
-
 def logits_of(evaluator: models.Evaluator, params: Any, batch: Batch) -> jax.Array:
     """Logits of the texts of a batch, padded or packed."""
-    if "segment_ids" in batch:
-        return packed_logits(evaluator, params, batch)
     return models.apply_evaluator(evaluator, params, batch).logits
 
 
