@@ -183,24 +183,27 @@ def attention_temp_bytes(
     dtype, D = variant.dtype, config.hidden_size
     layer = deberta.Attention(config, dtype, variant.form)
     x = jnp.zeros((batch, length, D), dtype)
-    mask = jnp.ones((batch, length), bool)
+    mask = jax.ShapeDtypeStruct((batch, length), bool)
     relative = None
     if variant.positions:
         used = positions.used(length, config.position_buckets, config.max_distance)
         relative = jnp.zeros((used.last - used.first, D), dtype)
 
-    def loss(params: Any, x: jax.Array, relative: jax.Array | None) -> jax.Array:
+    def loss(
+        params: Any, x: jax.Array, relative: jax.Array | None, mask: jax.Array
+    ) -> jax.Array:
         variables = {"params": params}
         y: Any = layer.apply(variables, x, mask, None, relative, None, True, x)
         # Not a plain sum: the gradient has to reach every product.
         return jnp.square(y.astype(jnp.float32)).sum()
 
-    def init(key: jax.Array) -> Any:
+    def init(key: jax.Array, mask: jax.Array) -> Any:
         return layer.init(key, x, mask, None, relative, None, True, x)["params"]
 
-    params = jax.eval_shape(init, jax.random.key(0))
+    params = jax.eval_shape(init, jax.random.key(0), mask)
     # A gradient with respect to None is none.
-    program = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(params, x, relative)
+    step = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))
+    program = step.lower(params, x, relative, mask)
     return temp_bytes(program.compile())
 
 

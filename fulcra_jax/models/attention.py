@@ -109,11 +109,6 @@ def disentangled_attention(
             "disentangled_attention", q, k, pos_q, pos_k, slot_of_distance
         )
     mask = jnp.asarray(mask, bool)
-    may_bts = mask[:, None, :]
-    if pad_rows == "uniform":
-        may_bts &= mask[:, :, None]
-    if segment_ids is not None:
-        may_bts &= segment_ids[:, :, None] == segment_ids[:, None, :]
     keys = None
     if dropout_key is not None and dropout_rate > 0.0:
         keys = jax.random.split(dropout_key, size["H"])
@@ -137,15 +132,17 @@ def disentangled_attention(
         )
     plan = chunked.Plan(form, scale, slot_of_distance, block, dropout_rate)
     heads = chunked.Heads(q, k, v, pos_q, pos_k, keys)
+    dtype = jnp.promote_types(q.dtype, jnp.float32)
+    who = chunked.who(mask, segment_ids, dtype, padding_asks=pad_rows == "keys")
     if form == "gather":
-        return plan.forward(heads, may_bts)[0]
+        return plan.forward(heads, who)[0]
     chunk = head_chunk or chunked.chunk_of(size["H"], size["B"], size["T"])
     if size["H"] % chunk:
         raise ValueError(
             f"attention.disentangled_attention: head_chunk is {chunk}; it should be a "
             f"divisor of H={size['H']}."
         )
-    return chunked.attend(plan, chunk, heads, may_bts)
+    return chunked.attend(plan, chunk, heads, who)
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:

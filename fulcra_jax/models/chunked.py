@@ -3,9 +3,8 @@
 
 Forward and backward go over the heads in chunks, so that on a CPU the scores of a chunk
 stay in the cache, and no array `[H, B, T, S]` is kept in between: the backward pass
-computes the scores again and needs of the forward pass two numbers per query (Dao et
-al. 2022, arXiv 2205.14135, without its tiles along the keys). Suffixes as in
-`attention`.
+computes the scores again and needs of the forward pass one number per query (Dao et al.
+2022, arXiv 2205.14135, without its tiles along the keys). Suffixes as in `attention`.
 """
 
 import dataclasses
@@ -40,11 +39,47 @@ class Heads:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Rows:
-    """Largest score of every query, and sum of the powers of e, `[H, B, T, 1]`."""
+class Who:
+    """A query attends to the keys of its own number, `[B, T]` int32 both.
 
-    most: jax.Array
-    total: jax.Array
+    Two rows of numbers in place of an array `[B, T, S]` of permissions.
+    """
+
+    asks: jax.Array
+    answers: jax.Array
+    least: jax.Array
+    """`[B, T]` float: the score of what a query may not attend to. A query without any
+    key has zero there: all its scores are equal, and their logarithm is a number."""
+
+    def may(self) -> jax.Array:
+        """`[B, T, S]` bool."""
+        return self.asks[:, :, None] == self.answers[:, None, :]
+
+
+def who(
+    mask: jax.Array, segment_ids: jax.Array | None, dtype: Any, *, padding_asks: bool
+) -> Who:
+    """Who attends to whom.
+
+    Args:
+      mask: `[B, T]` bool, False for padding, which never answers.
+      segment_ids: `[B, T]` int, or None for one segment.
+      dtype: of the scores.
+      padding_asks: whether padding attends to the tokens of its segment, or to none.
+
+    >>> pair = who(jnp.array([[True, False]]), None, jnp.float32, padding_asks=True)
+    >>> pair.may().tolist()
+    [[[True, False], [True, False]]]
+    """
+    number = jnp.zeros(mask.shape, jnp.int32)
+    if segment_ids is not None:
+        number = jnp.asarray(segment_ids, jnp.int32)
+    nobody = jnp.iinfo(jnp.int32).min
+    asks = number if padding_asks else jnp.where(mask, number, nobody + 1)
+    answers = jnp.where(mask, number, nobody)
+    some = (asks[:, :, None] == answers[:, None, :]).any(-1)
+    # A finite minimum: minus infinity minus itself is no number.
+    return Who(asks, answers, jnp.where(some, jnp.finfo(dtype).min, 0).astype(dtype))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,12 +120,10 @@ class Plan:
             score_hbts += bias(q, k, pos_q, pos_k, slot_of_distance=self.slots)
         return score_hbts.astype(jnp.promote_types(q.dtype, jnp.float32))
 
-    def masked_scores(self, heads: Heads, may_bts: jax.Array) -> jax.Array:
-        """`[H, B, T, S]`, the least number where a query may not attend."""
+    def masked_scores(self, heads: Heads, who: Who) -> jax.Array:
+        """`[H, B, T, S]`, as good as minus infinity where a query may not attend."""
         score_hbts = self.scores(heads.q, heads.k, heads.pos_q, heads.pos_k)
-        # A finite minimum, not -inf: a row that may attend to nothing becomes uniform.
-        least = jnp.finfo(score_hbts.dtype).min
-        return jnp.where(may_bts[None], score_hbts, least)
+        return jnp.where(who.may()[None], score_hbts, who.least[None, :, :, None])
 
     def survivors(self, keys: jax.Array | None, x_hbts: jax.Array) -> jax.Array:
         """x with the dropped entries at zero and the others scaled up."""
@@ -107,9 +140,9 @@ class Plan:
         halves = jax.lax.bitcast_convert_type(bits, jnp.uint16)
         return halves.reshape(*lead, -1)[..., :last] >= self.threshold
 
-    def forward(self, heads: Heads, may_bts: jax.Array) -> tuple[jax.Array, Rows]:
-        """`[H, B, T, K]`, and what brings the probabilities back."""
-        score_hbts = self.masked_scores(heads, may_bts)
+    def forward(self, heads: Heads, who: Who) -> tuple[jax.Array, jax.Array]:
+        """`[H, B, T, K]`, and the logarithm of the sum over keys, `[H, B, T, 1]`."""
+        score_hbts = self.masked_scores(heads, who)
         most = jax.lax.stop_gradient(score_hbts.max(-1, keepdims=True))
         power_hbts = jnp.exp(score_hbts - most)
         total = power_hbts.sum(-1, keepdims=True)
@@ -117,13 +150,13 @@ class Plan:
         out = jnp.einsum("hbts,hbsk->hbtk", kept_hbts, heads.v)
         # Divided after the product: K numbers a row in place of S.
         out = (out.astype(total.dtype) / total).astype(heads.v.dtype)
-        return out, Rows(most, total)
+        return out, most + jnp.log(total)
 
     def backward(
         self,
         heads: Heads,
-        may_bts: jax.Array,
-        rows: Rows,
+        who: Who,
+        log_total: jax.Array,
         along: jax.Array,
         g: jax.Array,
     ) -> Heads:
@@ -131,14 +164,14 @@ class Plan:
 
         `along` is the sum of g times the output over the head's width.
         """
-        score_hbts = self.masked_scores(heads, may_bts)
-        prob_hbts = jnp.exp(score_hbts - rows.most) / rows.total
+        score_hbts = self.masked_scores(heads, who)
+        prob_hbts = jnp.exp(score_hbts - log_total)
         kept_hbts = self.survivors(heads.keys, prob_hbts).astype(g.dtype)
         dv = jnp.einsum("hbts,hbtk->hbsk", kept_hbts, g)
         wide = prob_hbts.dtype
         dprob_hbts = jnp.einsum("hbtk,hbsk->hbts", g, heads.v).astype(wide)
         dprob_hbts = self.survivors(heads.keys, dprob_hbts)
-        dscore_hbts = jnp.where(may_bts[None], prob_hbts * (dprob_hbts - along), 0)
+        dscore_hbts = jnp.where(who.may()[None], prob_hbts * (dprob_hbts - along), 0)
         # The scores are linear in each input, so nothing of them is computed again.
         inputs = (heads.q, heads.k, heads.pos_q, heads.pos_k)
         _, pull = jax.vjp(self.scores, *inputs)
@@ -155,35 +188,35 @@ def chunk_of(H: int, B: int, T: int) -> int:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def attend(plan: Plan, chunk: int, heads: Heads, may_bts: jax.Array) -> jax.Array:
+def attend(plan: Plan, chunk: int, heads: Heads, who: Who) -> jax.Array:
     """`[H, B, T, K]`: attention of all heads, `chunk` of them at a time."""
-    return _attend_fwd(plan, chunk, heads, may_bts)[0]
+    return _attend_fwd(plan, chunk, heads, who)[0]
 
 
-def _attend_fwd(plan, chunk, heads, may_bts):
+def _attend_fwd(plan, chunk, heads, who):
     if chunk == heads.q.shape[0]:
-        out, rows = plan.forward(heads, may_bts)
+        out, log_total = plan.forward(heads, who)
     else:
-        some = functools.partial(plan.forward, may_bts=may_bts)
-        out, rows = _join(jax.lax.map(some, _split(heads, chunk)))
-    return out, (heads, may_bts, out, rows)
+        some = functools.partial(plan.forward, who=who)
+        out, log_total = _join(jax.lax.map(some, _split(heads, chunk)))
+    return out, (heads, who, out, log_total)
 
 
 def _attend_bwd(plan, chunk, residuals, g):
-    heads, may_bts, out, rows = residuals
-    wide = rows.total.dtype
+    heads, who, out, log_total = residuals
+    wide = log_total.dtype
     along = (g.astype(wide) * out.astype(wide)).sum(-1, keepdims=True)
     if chunk == heads.q.shape[0]:
-        return plan.backward(heads, may_bts, rows, along, g), None
+        return plan.backward(heads, who, log_total, along, g), None
     inputs = dataclasses.replace(heads, keys=None)
-    fixed = _split((heads.keys, rows, along, g), chunk)
+    fixed = _split((heads.keys, log_total, along, g), chunk)
 
     def some(i, inputs):
         # The cotangents take the place of what has been read for the last time.
         take = functools.partial(jax.lax.dynamic_index_in_dim, index=i, keepdims=False)
-        keys, rows, along, g = jax.tree.map(take, fixed)
+        keys, log_total, along, g = jax.tree.map(take, fixed)
         heads = dataclasses.replace(jax.tree.map(take, inputs), keys=keys)
-        new = plan.backward(heads, may_bts, rows, along, g)
+        new = plan.backward(heads, who, log_total, along, g)
         put = functools.partial(jax.lax.dynamic_update_index_in_dim, index=i, axis=0)
         return jax.tree.map(put, inputs, new)
 

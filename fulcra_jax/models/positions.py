@@ -164,9 +164,9 @@ def windows(slot_of_distance: np.ndarray, block: int, *, descending: bool) -> Wi
 
 
 def default_block(length: int) -> int:
-    """About 64 rows (128 for long inputs), spread evenly so that little is padded.
+    """At most 64 rows, spread evenly so that little is padded.
 
     >>> [default_block(length) for length in (7, 65, 512)]
-    [7, 33, 128]
+    [7, 33, 64]
     """
-    return -(-length // -(-length // (64 if length <= 256 else 128)))
+    return -(-length // -(-length // 64))
