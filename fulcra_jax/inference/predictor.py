@@ -185,8 +185,18 @@ class Predictor:
     def score_encoded(
         self, encoded: Encoded, *, progress: Callable[[int], None] | None = None
     ) -> Scores:
-        """Value scores of N tokenised pairs; `score` tokenises for you."""
+        """Value scores of N tokenised pairs; `score` tokenises for you.
+
+        Raises:
+          ValueError: if a pair holds an id or a type that the encoder has no row for,
+            or is longer than its absolute positions reach.
+        """
         N, V = len(encoded.ids), len(values.BASIC)
+        for row, (ids, types) in enumerate(
+            zip(encoded.ids, encoded.types, strict=True)
+        ):
+            caller = f"predictor.score_encoded, pair {row}"
+            models.check_ids(caller, self.config.encoder, ids, types)
         examples = batches.Examples(
             encoded, np.zeros((N, V), np.float32), np.zeros((N, V), bool)
         )
