@@ -294,8 +294,8 @@ def fit_to_data(config: Config, tokenizer: PairTokenizer) -> Config:
     """The configuration with the encoder's sizes as they will be.
 
     Raises:
-      ValueError: if the tokenizer has more pieces than the pretrained encoder, or the
-        text is longer than its table of positions.
+      ValueError: if the tokenizer has more pieces than the pretrained encoder, the text
+        is longer than its table of positions, or it knows one token type only.
     """
     encoder = config.evaluator.encoder
     if config.pretrained:
@@ -315,6 +315,11 @@ def fit_to_data(config: Config, tokenizer: PairTokenizer) -> Config:
         raise ValueError(
             f"train: text.max_length is {config.text.max_length}, but the encoder has "
             f"{encoder.max_position_embeddings} positions."
+        )
+    if encoder.type_vocab_size == 1:
+        raise ValueError(
+            f"train: the encoder in {config.pretrained or 'the recipe'} tells no two "
+            "token types apart (type_vocab_size is 1), but prompt and response are two."
         )
     evaluator = dataclasses.replace(config.evaluator, encoder=encoder)
     return dataclasses.replace(config, evaluator=evaluator)
@@ -433,7 +438,7 @@ def parse(argv: Sequence[str]) -> tuple[Config, pathlib.Path, bool]:
     if recipe in NEEDS_WEIGHTS and not config.pretrained:
         raise ValueError(
             f"train: the recipe {recipe} needs weights: give --pretrained DIR, a "
-            "Hugging Face directory of a DeBERTa-v2 or v3 encoder."
+            "Hugging Face directory of a DeBERTa or BERT encoder."
         )
     return config, pathlib.Path(ours.run or rundir.default_run(recipe)), False
 

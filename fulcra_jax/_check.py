@@ -81,8 +81,11 @@ def ids(
 
 
 def inside(caller: str, name: str, x: Any, size: int) -> None:
-    """Raises if a row number is outside a table of that size; not while tracing."""
-    if isinstance(x, Tracer):
+    """Raises if a row number is outside a table of that size, where it can be seen.
+
+    It cannot while tracing, nor in an array that is spread over several processes.
+    """
+    if isinstance(x, Tracer) or not getattr(x, "is_fully_addressable", True):
         return
     outside = (np.asarray(x) < 0) | (np.asarray(x) >= size)
     if outside.any():

@@ -4,3 +4,4 @@
 from fulcra_jax.convert.checkpoint import load as load
 from fulcra_jax.convert.checkpoint import load_encoder as load_encoder
 from fulcra_jax.convert.checkpoint import save as save
+from fulcra_jax.convert.pretraining import load_pretraining as load_pretraining

@@ -147,28 +147,28 @@ def _encoder(config: DebertaConfig) -> Iterator[Row]:
     if E != D:
         where = ("embeddings", "project", "kernel")
         yield Row("embeddings.embed_proj.weight", where, (E, D), "linear")
-    yield from _norm("embeddings.LayerNorm", ("embeddings", "norm"), D)
+    yield from norm("embeddings.LayerNorm", ("embeddings", "norm"), D)
     if config.relative_attention:
         yield table("encoder.rel_embeddings", ("relative",), 2 * config.span, D)
         if config.norm_rel_ebd == "layer_norm":
-            yield from _norm("encoder.LayerNorm", ("relative_norm",), D)
+            yield from norm("encoder.LayerNorm", ("relative_norm",), D)
     for i in range(config.num_hidden_layers):
         hf, ours = f"encoder.layer.{i}", f"layer_{i}"
         attention = {"deberta": _v1, "deberta-v2": _v2, "bert": _bert}
         inner = (ours, "attention")
         yield from attention[config.model_type](config, f"{hf}.attention.self", inner)
         where = (ours, "attention", "output")
-        yield from _linear(f"{hf}.attention.output.dense", where, D, D)
+        yield from linear(f"{hf}.attention.output.dense", where, D, D)
         where = (ours, "attention_norm")
-        yield from _norm(f"{hf}.attention.output.LayerNorm", where, D)
-        yield from _linear(f"{hf}.intermediate.dense", (ours, "up"), D, F)
-        yield from _linear(f"{hf}.output.dense", (ours, "down"), F, D)
-        yield from _norm(f"{hf}.output.LayerNorm", (ours, "mlp_norm"), D)
+        yield from norm(f"{hf}.attention.output.LayerNorm", where, D)
+        yield from linear(f"{hf}.intermediate.dense", (ours, "up"), D, F)
+        yield from linear(f"{hf}.output.dense", (ours, "down"), F, D)
+        yield from norm(f"{hf}.output.LayerNorm", (ours, "mlp_norm"), D)
     if config.conv_kernel_size:
         kernel = (config.conv_kernel_size, D // config.conv_groups, D)
         yield Row("encoder.conv.conv.weight", ("conv", "kernel"), kernel, "conv")
         yield Row("encoder.conv.conv.bias", ("conv", "bias"), (D,))
-        yield from _norm("encoder.conv.LayerNorm", ("conv", "norm"), D)
+        yield from norm("encoder.conv.LayerNorm", ("conv", "norm"), D)
 
 
 def _v2(config: DebertaConfig, hf: str, ours: tuple[str, ...]) -> Iterator[Row]:
@@ -177,7 +177,7 @@ def _v2(config: DebertaConfig, hf: str, ours: tuple[str, ...]) -> Iterator[Row]:
     if not config.share_att_key:
         names += _own_positions(config)
     for name in names:
-        yield from _linear(f"{hf}.{name}_proj", (*ours, name), D, D)
+        yield from linear(f"{hf}.{name}_proj", (*ours, name), D, D)
 
 
 def _v1(config: DebertaConfig, hf: str, ours: tuple[str, ...]) -> Iterator[Row]:
@@ -192,13 +192,13 @@ def _v1(config: DebertaConfig, hf: str, ours: tuple[str, ...]) -> Iterator[Row]:
         where = (*ours, "pos_key", "kernel")
         yield Row(f"{hf}.pos_proj.weight", where, (D, D), "linear")
     if "pos_query" in names:
-        yield from _linear(f"{hf}.pos_q_proj", (*ours, "pos_query"), D, D)
+        yield from linear(f"{hf}.pos_q_proj", (*ours, "pos_query"), D, D)
 
 
 def _bert(config: DebertaConfig, hf: str, ours: tuple[str, ...]) -> Iterator[Row]:
     D = config.hidden_size
     for name in ("query", "key", "value"):
-        yield from _linear(f"{hf}.{name}", (*ours, name), D, D)
+        yield from linear(f"{hf}.{name}", (*ours, name), D, D)
 
 
 def _own_positions(config: DebertaConfig) -> list[str]:
@@ -216,8 +216,8 @@ def _head(config: EvaluatorConfig) -> Iterator[Row]:
     width = config.head.width(D)
     labels = config.head.num_values * config.num_classes
     if has_hf_head(config):
-        yield from _linear("pooler.dense", ("head", "dense"), D, width)
-        yield from _linear("classifier", ("head", "values"), width, labels)
+        yield from linear("pooler.dense", ("head", "dense"), D, width)
+        yield from linear("classifier", ("head", "values"), width, labels)
         return
     leaves: dict[tuple[str, str], tuple[int, ...]] = {}
     if width:
@@ -228,11 +228,15 @@ def _head(config: EvaluatorConfig) -> Iterator[Row]:
         yield Row(f"fulcra.head.{'.'.join(path)}", ("head", *path), shape)
 
 
-def _linear(name: str, path: tuple[str, ...], inputs: int, outputs: int):
+def linear(
+    name: str, path: tuple[str, ...], inputs: int, outputs: int
+) -> Iterator[Row]:
+    """A linear layer's weight and bias."""
     yield Row(f"{name}.weight", (*path, "kernel"), (inputs, outputs), "linear")
     yield Row(f"{name}.bias", (*path, "bias"), (outputs,))
 
 
-def _norm(name: str, path: tuple[str, ...], width: int):
+def norm(name: str, path: tuple[str, ...], width: int) -> Iterator[Row]:
+    """A layer norm's weight and bias."""
     yield Row(f"{name}.weight", (*path, "scale"), (width,))
     yield Row(f"{name}.bias", (*path, "bias"), (width,))

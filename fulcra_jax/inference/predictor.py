@@ -118,9 +118,20 @@ class Predictor:
         self._batch_size = batch_size
         evaluator = models.Evaluator(config, dtype=compute_dtype)
 
-        def apply(params: Any, batch: batches.Batch) -> tuple[jax.Array, jax.Array]:
-            logits = models.apply_evaluator(evaluator, params, batch).logits
-            return models.score(logits, config.link), models.probs(logits, config.link)
+        def tables(params: Any) -> models.PositionTables:
+            return models.position_tables(
+                config.encoder, params["encoder"], compute_dtype
+            )
+
+        # They depend on no text, so they are computed once and not in every call.
+        self._tables = jax.jit(tables)(params)
+
+        def apply(
+            params: Any, tables: models.PositionTables, batch: batches.Batch
+        ) -> tuple[jax.Array, jax.Array]:
+            output = models.apply_evaluator(evaluator, params, batch, tables=tables)
+            link = config.link
+            return models.score(output.logits, link), models.probs(output.logits, link)
 
         self._apply = jax.jit(apply)
 
@@ -185,8 +196,18 @@ class Predictor:
     def score_encoded(
         self, encoded: Encoded, *, progress: Callable[[int], None] | None = None
     ) -> Scores:
-        """Value scores of N tokenised pairs; `score` tokenises for you."""
+        """Value scores of N tokenised pairs; `score` tokenises for you.
+
+        Raises:
+          ValueError: if a pair holds an id or a type that the encoder has no row for,
+            or is longer than its absolute positions reach.
+        """
         N, V = len(encoded.ids), len(values.BASIC)
+        for row, (ids, types) in enumerate(
+            zip(encoded.ids, encoded.types, strict=True)
+        ):
+            caller = f"predictor.score_encoded, pair {row}"
+            models.check_ids(caller, self.config.encoder, ids, types)
         examples = batches.Examples(
             encoded, np.zeros((N, V), np.float32), np.zeros((N, V), bool)
         )
@@ -199,7 +220,7 @@ class Predictor:
             ladder=self._ladder,
             pad_id=self.tokenizer.pad_id,
         ):
-            score_bv, probs_bvc = self._apply(self.params, batch)
+            score_bv, probs_bvc = self._apply(self.params, self._tables, batch)
             scores[rows] = np.asarray(score_bv)[: len(rows)]
             probs[rows] = np.asarray(probs_bvc)[: len(rows)]
             done += len(rows)

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Heads of pretraining: which word stood here, and was this word replaced.
+
+B batch, T tokens, D width, E width of the word embeddings, W vocabulary.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from fulcra_jax import _check
+from fulcra_jax.configs import DebertaConfig
+from fulcra_jax.models import _parts, attention
+from fulcra_jax.models.activations import ACTIVATIONS
+from fulcra_jax.models.deberta import Deberta
+from fulcra_jax.models.embeddings import positions
+
+
+class MaskedLmHead(nn.Module):
+    """Logits of every word, by the encoder's own word embeddings.
+
+    ```
+    dense/{kernel [D, E], bias [E]}
+    norm/{scale, bias}               [E]
+    bias                             [W]
+    ```
+
+    Attributes:
+      config: the encoder's.
+      dtype: compute dtype; logits are at least float32.
+    """
+
+    config: DebertaConfig
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, hidden: jax.Array, words: jax.Array) -> jax.Array:
+        """Logits of every word at every place.
+
+        Args:
+          hidden: `[..., D]` float states; all tokens, or those that matter.
+          words: `[W, E]` float, the encoder's word embeddings.
+
+        Returns:
+          `[..., W]` at least float32: act(hidden dense) normalised, times words, plus
+          the bias.
+
+        Raises:
+          ValueError: if shapes disagree with the configuration.
+
+        Reference:
+          Devlin et al. 2019 (arXiv 1810.04805), section 3.1.
+        """
+        config = self.config
+        W, E = config.vocab_size, config.embedding_width
+        _check.shapes(
+            "pretraining.MaskedLmHead",
+            hidden=(hidden, f"... {config.hidden_size}"),
+            words=(words, f"{W} {E}"),
+        )
+        x = _parts.dense(config, E, self.dtype, "dense")(hidden)
+        x = _parts.norm(config, self.dtype, "norm")(ACTIVATIONS[config.hidden_act](x))
+        bias = self.param("bias", nn.initializers.zeros_init(), (W,))
+        wide = jnp.promote_types(self.dtype, jnp.float32)
+        logits = jnp.einsum(
+            "...e,we->...w", x, words.astype(self.dtype), preferred_element_type=wide
+        )
+        return logits + bias.astype(wide).reshape((1,) * (x.ndim - 1) + (W,))
+
+
+class MaskedLm(nn.Module):
+    """An encoder and the masked-language-model head, with or without the mask decoder.
+
+    ```
+    encoder/                               the tree of `Deberta`
+    masked_lm/                             the tree of `MaskedLmHead`
+    mask_decoder/position/embedding [max_position_embeddings, D]     (enhanced)
+    ```
+
+    The enhanced mask decoder runs the last layer twice more: keys and values are the
+    states below it; the queries are those states plus absolute position embeddings at
+    first, then its own output. An encoder whose input has absolute positions already
+    needs none and cannot have one. Departures from the original: logits at every token
+    and not only at masked ones; what stands at padding.
+
+    Attributes:
+      config: the encoder's.
+      enhanced: decode by absolute positions, as DeBERTa was pretrained.
+      dtype: compute dtype; parameters stay float32.
+      form: as in `Deberta`.
+    """
+
+    config: DebertaConfig
+    enhanced: bool = False
+    dtype: Any = jnp.float32
+    form: attention.Form = "skew"
+
+    def setup(self):
+        """Makes the encoder, the head and the decoder's positions."""
+        config = self.config
+        self.encoder = Deberta(config, self.dtype, self.form)
+        self.masked_lm = MaskedLmHead(config, self.dtype)
+        if self.enhanced:
+            _check_decoder(config)
+            self.mask_decoder = MaskDecoderPositions(config, self.dtype)
+
+    def __call__(
+        self,
+        input_ids: jax.Array,
+        mask: jax.Array,
+        segment_ids: jax.Array | None = None,
+        *,
+        token_type_ids: jax.Array | None = None,
+        deterministic: bool,
+    ) -> jax.Array:
+        """Logits of every word at every token.
+
+        Args:
+          input_ids: `[B, T]` int in [0, W).
+          mask: `[B, T]` bool or 0/1, True for a token, False for padding.
+          segment_ids: `[B, T]` int, as in `Deberta`.
+          token_type_ids: `[B, T]` int; None means zeros.
+          deterministic: True turns dropout off; else pass `rngs={"dropout": key}`.
+
+        Returns:
+          `[B, T, W]` at least float32.
+
+        Raises:
+          ValueError: as `Deberta`; of an enhanced model also if the encoder has fewer
+            than two layers, absolute positions, or narrower word embeddings.
+
+        Reference:
+          He et al. 2021 (arXiv 2006.03654), section 3.2; microsoft/DeBERTa,
+          `EnhancedMaskDecoder`, for what queries and keys are.
+        """
+        places = None
+        if self.enhanced:
+            places = self.mask_decoder(mask.astype(bool), segment_ids)
+        states = self.encoder(
+            input_ids,
+            mask,
+            segment_ids,
+            token_type_ids=token_type_ids,
+            deterministic=deterministic,
+            all_states=True,
+            query_positions=places,
+        )
+        words = self.encoder.variables["params"]["embeddings"]["word"]["embedding"]
+        return self.masked_lm(states[-1], words)
+
+
+class MaskDecoderPositions(nn.Module):
+    """Absolute position embeddings that the mask decoder adds to its queries.
+
+    ```
+    position/embedding [max_position_embeddings, D]
+    ```
+    """
+
+    config: DebertaConfig
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, mask: jax.Array, segment_ids: jax.Array | None) -> jax.Array:
+        """`[1 or B, T, D]`, as `embeddings.positions`."""
+        config, count = self.config, self.config.max_position_embeddings
+        table = _parts.table(config, count, config.hidden_size, self.dtype, "position")
+        return positions(jnp.asarray(table.embedding, self.dtype), mask, segment_ids)
+
+
+class ReplacedTokenHead(nn.Module):
+    """One logit per token: above zero where the word was replaced.
+
+    ```
+    norm/{scale, bias}                     [D]
+    dense/{kernel [D, D], bias [D]}
+    classifier/{kernel [D, 1], bias [1]}
+    ```
+
+    Attributes:
+      config: the encoder's.
+      dtype: compute dtype; logits are at least float32.
+    """
+
+    config: DebertaConfig
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, hidden: jax.Array) -> jax.Array:
+        """Logits of having been replaced.
+
+        Args:
+          hidden: `[B, T, D]` float, the encoder's last layer; token 0 is read by all.
+
+        Returns:
+          `[B, T]` at least float32: act(norm(hidden_0 + hidden_t) dense) classified.
+
+        Raises:
+          ValueError: if the shape disagrees with the configuration.
+
+        Reference:
+          Clark et al. 2020 (arXiv 2003.10555), section 2, as in He et al. 2023 (arXiv
+          2111.09543), section 3.1; microsoft/DeBERTa, `LMMaskPredictionHead`.
+        """
+        config, D = self.config, self.config.hidden_size
+        _check.shapes("pretraining.ReplacedTokenHead", hidden=(hidden, f"B T {D}"))
+        x = _parts.norm(config, self.dtype, "norm")(hidden[:, :1] + hidden)
+        x = _parts.dense(config, D, self.dtype, "dense")(x)
+        wide = jnp.promote_types(self.dtype, jnp.float32)
+        x = ACTIVATIONS[config.hidden_act](x).astype(wide)
+        return _parts.dense(config, 1, wide, "classifier")(x)[..., 0]
+
+
+def _check_decoder(config: DebertaConfig) -> None:
+    caller = "pretraining.MaskedLm: the enhanced mask decoder"
+    if config.position_biased_input:
+        raise ValueError(f"{caller} needs position_biased_input False, but it is True.")
+    if config.num_hidden_layers < 2:
+        raise ValueError(f"{caller} needs two layers; num_hidden_layers is 1.")
+    if config.embedding_width != config.hidden_size:
+        raise ValueError(
+            f"{caller} adds position embeddings to hidden states, but embedding_size "
+            f"is {config.embedding_width} and hidden_size {config.hidden_size}."
+        )
