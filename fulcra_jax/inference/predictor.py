@@ -111,7 +111,6 @@ class Predictor:
                 "least 1."
             )
         self.config = config
-        self.params = params
         self.tokenizer = tokenizer
         self.max_length = max_length
         self._ladder = batches.ladder_up_to(max_length, ladder)
@@ -123,8 +122,8 @@ class Predictor:
                 config.encoder, params["encoder"], compute_dtype
             )
 
-        # They depend on no text, so they are computed once and not in every call.
-        self._tables = jax.jit(tables)(params)
+        self._compute_tables = jax.jit(tables)
+        self.params = params
 
         def apply(
             params: Any, tables: models.PositionTables, batch: batches.Batch
@@ -134,6 +133,17 @@ class Predictor:
             return models.score(output.logits, link), models.probs(output.logits, link)
 
         self._apply = jax.jit(apply)
+
+    @property
+    def params(self) -> Any:
+        """The evaluator's parameter tree; another of the same shapes may be set."""
+        return self._params
+
+    @params.setter
+    def params(self, params: Any) -> None:
+        self._params = params
+        # They depend on no text, so they are computed once and not in every call.
+        self._tables = self._compute_tables(params)
 
     @classmethod
     def load(cls, path: str | pathlib.Path, *, batch_size: int = 32) -> "Predictor":

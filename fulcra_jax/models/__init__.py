@@ -6,11 +6,8 @@ from fulcra_jax.configs import EvaluatorConfig as EvaluatorConfig
 from fulcra_jax.configs import SharedHead as SharedHead
 from fulcra_jax.models.deberta import Deberta as Deberta
 from fulcra_jax.models.deberta import PositionTables as PositionTables
-<<<<<<< HEAD
-from fulcra_jax.models.deberta import position_tables as position_tables
-=======
 from fulcra_jax.models.deberta import check_ids as check_ids
->>>>>>> families
+from fulcra_jax.models.deberta import position_tables as position_tables
 from fulcra_jax.models.evaluator import Evaluator as Evaluator
 from fulcra_jax.models.evaluator import apply_evaluator as apply_evaluator
 from fulcra_jax.models.heads import HeadOutput as HeadOutput
