@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 from test_deberta import ATOL, fresh, run
 
+from experiments import train as script
+from experiments.config import RECIPES
 from fulcra_jax.configs import Activation, DebertaConfig
+from fulcra_jax.data import source
+from fulcra_jax.inference import Predictor
 from fulcra_jax.models import Deberta, embeddings
 from fulcra_jax.models.activations import ACTIVATIONS
 
@@ -198,3 +202,36 @@ def test_the_scale_of_v1_counts_a_term_that_is_not_computed():
     assert jax.tree.map(jnp.shape, same_tree) == jax.tree.map(jnp.shape, params)
     one, two = (run(Deberta(c), params, ids, mask) for c in (model.config, counted))
     assert float(abs(one - two).max()) > 1e-3
+
+
+def test_an_encoder_that_does_not_fit_the_texts_is_refused():
+    config = RECIPES["debug"][1]
+    tokenizer = script.make_tokenizer(config, source.sample_rows(0, 40))
+    for fields, message in (
+        (
+            {"type_vocab_size": 1},
+            r"tells no two token types apart \(type_vocab_size is",
+        ),
+        (
+            {"position_biased_input": True, "max_position_embeddings": 20},
+            "the encoder has 20 positions",
+        ),
+    ):
+        encoder = dataclasses.replace(config.evaluator.encoder, **fields)
+        evaluator = dataclasses.replace(config.evaluator, encoder=encoder)
+        with pytest.raises(ValueError, match=message):
+            script.fit_to_data(
+                dataclasses.replace(config, evaluator=evaluator), tokenizer
+            )
+
+
+def test_predictor_names_the_pair_with_an_id_that_has_no_row():
+    config = RECIPES["debug"][1]
+    tokenizer = script.make_tokenizer(config, source.sample_rows(0, 40))
+    evaluator = script.fit_to_data(config, tokenizer).evaluator
+    predictor = Predictor(evaluator, {}, tokenizer, max_length=32)
+    encoded = tokenizer.encode(["a", "b"], ["c", "d"], max_length=32)
+    encoded.ids[1][2] = size = evaluator.encoder.vocab_size
+    message = rf"pair 1: input_ids holds {size}; it should be in \[0, {size}\)"
+    with pytest.raises(ValueError, match=message):
+        predictor.score_encoded(encoded)

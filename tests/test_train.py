@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training: the same on any mesh, resumes bit for bit, refuses in one sentence."""
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -188,39 +187,6 @@ def test_a_checkpoint_of_another_architecture_is_refused(finished, tmp_path, cap
     assert "is of another architecture" in said
     assert "(128, 32)" in said
     assert "(64, 32)" in said
-
-
-def test_an_encoder_that_does_not_fit_the_texts_is_refused():
-    config = RECIPES["debug"][1]
-    tokenizer = script.make_tokenizer(config, source.sample_rows(0, 40))
-    for fields, message in (
-        (
-            {"type_vocab_size": 1},
-            r"tells no two token types apart \(type_vocab_size is",
-        ),
-        (
-            {"position_biased_input": True, "max_position_embeddings": 20},
-            "the encoder has 20 positions",
-        ),
-    ):
-        encoder = dataclasses.replace(config.evaluator.encoder, **fields)
-        evaluator = dataclasses.replace(config.evaluator, encoder=encoder)
-        with pytest.raises(ValueError, match=message):
-            script.fit_to_data(
-                dataclasses.replace(config, evaluator=evaluator), tokenizer
-            )
-
-
-def test_predictor_names_the_pair_with_an_id_that_has_no_row():
-    config = RECIPES["debug"][1]
-    tokenizer = script.make_tokenizer(config, source.sample_rows(0, 40))
-    evaluator = script.fit_to_data(config, tokenizer).evaluator
-    predictor = Predictor(evaluator, {}, tokenizer, max_length=32)
-    encoded = tokenizer.encode(["a", "b"], ["c", "d"], max_length=32)
-    encoded.ids[1][2] = size = evaluator.encoder.vocab_size
-    message = rf"pair 1: input_ids holds {size}; it should be in \[0, {size}\)"
-    with pytest.raises(ValueError, match=message):
-        predictor.score_encoded(encoded)
 
 
 def test_a_changed_configuration_is_refused_on_resume(finished, tmp_path, capsys):

@@ -95,6 +95,20 @@ def test_states_logits_and_gradients(family, seed, length):
     assert max(errors.values()) <= 1e-4, errors
 
 
+@pytest.mark.parametrize("family", ["v1", "v2"])
+@pytest.mark.parametrize("kinds", [["c2p", "p2p"], ["p2c", "p2c"], "P2C | c2p", None])
+def test_terms_that_are_named_but_not_computed(family, kinds):
+    fixed = {"pos_att_type": kinds, "relative_attention": True}
+    config, model, batch = drawn.draw(family, 9, 7, **fixed)
+    inputs, kwargs = drawn.our_inputs(batch)
+    params = {"params": drawn.params_of(config, model)}
+    with torch.no_grad():
+        want = model(**drawn.torch_inputs(batch)).logits
+    run = jax.jit(lambda p: Evaluator(config).apply(p, *inputs, **kwargs).logits)
+    got = run(params).reshape(4, drawn.LABELS)
+    np.testing.assert_allclose(got, want, rtol=0, atol=2e-5)
+
+
 def gradient_errors(got_grads, want_grads):
     """Per leaf, the largest error by the leaf's scale.
 
