@@ -110,7 +110,7 @@ def save(
     rows = tables.rows(config)
     leaves: dict[tuple[str, ...], Any] = dict(_leaves(params))
     found = {where: np.shape(leaf) for where, leaf in leaves.items()}
-    _compare("convert.save: params", found, {row.path: row.shape for row in rows})
+    compare("convert.save: params", found, {row.path: row.shape for row in rows})
     tensors = {
         _file_name(name, config): tensor
         for name, tensor in tables.tensors(rows, leaves).items()
@@ -148,17 +148,17 @@ def _read_params(folder: Path, config: Config) -> dict[str, Any]:
     rows = tables.rows(config)
     params: dict[str, Any] = {}
     with weights.open_weights(folder) as tensors:
-        names = _names(tensors.path, tensors.names(), tables.ignored(config))
+        names = named(tensors.path, tensors.names(), tables.ignored(config))
         shapes = {name: tensors.shape(key) for name, key in names.items()}
         want = {row.name: row.file_shape for row in rows}
-        _compare(f"convert.load: {tensors.path}", shapes, want)
+        compare(f"convert.load: {tensors.path}", shapes, want)
         for row in rows:
             tensor = np.asarray(tensors.tensor(names[row.name]), np.float32)
-            _put(params, row.path, np.ascontiguousarray(row.swap(tensor)))
+            put(params, row.path, np.ascontiguousarray(row.swap(tensor)))
     return params
 
 
-def _names(file: Path, keys: list[str], ignored: tuple[str, ...]) -> dict[str, str]:
+def named(file: Path, keys: list[str], ignored: tuple[str, ...]) -> dict[str, str]:
     """Our name of every tensor that is not left out -> its key in the file."""
     names: dict[str, str] = {}
     for key in keys:
@@ -175,7 +175,15 @@ def _names(file: Path, keys: list[str], ignored: tuple[str, ...]) -> dict[str, s
     return names
 
 
-def _compare(what: str, found: Mapping[Any, tuple], want: Mapping[Any, tuple]) -> None:
+def compare(what: str, found: Mapping[Any, tuple], want: Mapping[Any, tuple]) -> None:
+    """Raises ValueError, naming both shapes, if two sets of tensors are not the same.
+
+    Args:
+      what: the file or the tree that is to blame.
+      found: shapes by name or path.
+      want: those that there should be.
+    """
+
     def listed(names: list, shapes: Mapping[Any, tuple]) -> str:
         shown = [f"{_spelled(name)} {shapes[name]}" for name in names[:8]]
         more = [f"and {len(names) - 8} more"] if len(names) > 8 else []
@@ -209,7 +217,8 @@ def _leaves(
             yield (*path, name), branch
 
 
-def _put(tree: dict[str, Any], path: tuple[str, ...], leaf: np.ndarray) -> None:
+def put(tree: dict[str, Any], path: tuple[str, ...], leaf: np.ndarray) -> None:
+    """Enters a leaf, with the branches that lead to it."""
     for name in path[:-1]:
         tree = tree.setdefault(name, {})
     tree[path[-1]] = leaf

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 
 from fulcra_jax.configs import DebertaConfig
-from fulcra_jax.convert import checkpoint, tables
+from fulcra_jax.convert import checkpoint, hub, tables, weights
 from fulcra_jax.convert.tables import Row
 
 MICROSOFT = "lm_predictions.lm_head."
@@ -47,10 +46,10 @@ def load_pretraining(path: str | os.PathLike) -> tuple[DebertaConfig, dict[str, 
       ValueError: as `load`; also if there is no such head, or one whose decoder is not
         the word embeddings.
     """
-    folder = checkpoint._folder(path)
+    folder = hub.directory(path)
     config = DebertaConfig.from_hf(folder)
     file, arrays = _arrays(folder)
-    names = checkpoint._names(file, list(arrays), _ignored(config))
+    names = checkpoint.named(file, list(arrays), _ignored(config))
     tensors = {_spelt(name): arrays[key] for name, key in names.items()}
     rows = [
         dataclasses.replace(row, path=("encoder", *row.path))
@@ -69,24 +68,17 @@ def load_pretraining(path: str | os.PathLike) -> tuple[DebertaConfig, dict[str, 
         tensors = {k: t for k, t in tensors.items() if not k.startswith(LEGACY)}
     _untie(file, tensors)
     found = {name: tensor.shape for name, tensor in tensors.items()}
-    checkpoint._compare(f"convert.load_pretraining: {file}", found, want)
+    checkpoint.compare(f"convert.load_pretraining: {file}", found, want)
     params: dict[str, Any] = {}
     for row in (*rows, *heads):
         leaf = row.swap(np.asarray(tensors[row.name], np.float32))
-        checkpoint._put(params, row.path, np.ascontiguousarray(leaf))
+        checkpoint.put(params, row.path, np.ascontiguousarray(leaf))
     return config, params
 
 
 def _arrays(folder: Path) -> tuple[Path, dict[str, np.ndarray]]:
-    file = folder / checkpoint.WEIGHTS
-    if not file.is_file():
-        raise FileNotFoundError(checkpoint._no_weights(folder))
-    try:
-        return file, safetensors.numpy.load_file(file)
-    except safetensors.SafetensorError as error:
-        raise ValueError(
-            f"convert.load: {file} is damaged or no safetensors file: {error}."
-        ) from error
+    with weights.open_weights(folder) as tensors:
+        return tensors.path, {name: tensors.tensor(name) for name in tensors.names()}
 
 
 def _ignored(config: DebertaConfig) -> tuple[str, ...]:
