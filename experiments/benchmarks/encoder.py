@@ -185,7 +185,11 @@ def variants_of(arguments: argparse.Namespace) -> dict[str, Variant]:
         "skew": Variant("skew", True, dtype),
         "gather": Variant("gather", True, dtype),
         "off": Variant("skew", False, dtype),
+        # What autodiff makes of attention without positions: it keeps probabilities.
+        "plain": Variant("gather", False, dtype),
     }
+    if jax.default_backend() == "gpu" and arguments.dtype == "bfloat16":
+        ours["cudnn"] = Variant("cudnn", True, dtype)
     if also_bfloat16(arguments):
         ours["bfloat16"] = Variant("skew", True, jnp.dtype("bfloat16"))
     return {name: x for name, x in ours.items() if name not in arguments.skip}
@@ -209,7 +213,7 @@ def compared(
     return {
         name: float(np.abs(result[here] - ours).max() / np.abs(ours).max())
         for name, result in results.items()
-        if name not in ("skew", "off")
+        if name not in ("skew", "off", "plain")
     }
 
 

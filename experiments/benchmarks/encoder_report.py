@@ -12,6 +12,8 @@ NAMES = {
     "skew": "ours",
     "gather": "ours, gather form",
     "off": "ours, no positions",
+    "plain": "plain attention, no positions",
+    "cudnn": "ours, cuDNN",
     "bfloat16": "ours, bfloat16",
     "eager": "transformers",
     "compiled": "transformers, torch.compile",
@@ -99,6 +101,7 @@ def _memory(report: dict[str, Any]) -> Iterator[Bar]:
     whole = {name: row["temp_bytes"] for name, row in found.items()}
     for what, sizes, base, limit in (
         ("attention alone, forward and backward", alone, "gather", 0.2),
+        ("training step", whole, "plain", 1.0),
         ("training step", whole, "off", 1.0),
         ("training step", whole, "gather", 0.5),
     ):
