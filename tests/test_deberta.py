@@ -4,11 +4,13 @@
 import dataclasses
 import json
 import pathlib
+import re
 
 import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import safetensors.numpy
 
@@ -20,9 +22,12 @@ from fulcra_jax.models import (
     EvaluatorConfig,
     SharedHead,
     SharedHeadModule,
+    apply_evaluator,
     attention,
     heads,
 )
+from fulcra_jax.objectives import ternary_cross_entropy
+from fulcra_jax.training.step import init_state, make_train_step
 
 GOLDENS = pathlib.Path(__file__).parent / "goldens"
 MODELS = ["v3", "v2_conv", "own_keys", "absolute", "c2p", "narrow"]
@@ -215,6 +220,40 @@ def test_the_only_gather_with_a_batch_axis_is_the_word_lookup():
     ]
     assert len(gathers) == 1
     assert text.count('"stablehlo.scatter"') == 1
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_compiled_training_step_gathers_and_scatters_words_only(packed):
+    encoder, _, ids, mask = small(conv_kernel_size=3, type_vocab_size=2)
+    model = Evaluator(EvaluatorConfig(encoder.config))
+    batch = {"input_ids": ids, "mask": mask, "token_type_ids": jnp.zeros_like(ids)}
+    shape = (3, 10)
+    if packed:
+        segments = jnp.where(mask, 1 + jnp.arange(9)[None, :] // 5, 0)
+        batch |= {"segment_ids": segments, "first": jnp.zeros((3, 2), jnp.int32)}
+        shape = (3, 2, 10)
+    batch |= {"labels": jnp.zeros(shape), "where": jnp.ones(shape, bool)}
+    optimizer = optax.adamw(1e-3)
+
+    def cells(params, batch, key):
+        logits = apply_evaluator(model, params, batch, key=key).logits
+        labels, where = batch["labels"], batch["where"]
+        return ternary_cross_entropy(logits, labels, where=where), where
+
+    step = make_train_step(cells, optimizer, seed=0)
+    params = fresh(Evaluator(model.config), ids, mask)
+    compiled = jax.jit(step).lower(init_state(params, optimizer), batch).compile()
+    lines = compiled.as_text().splitlines()
+    taken = []
+    for line in lines:
+        if found := re.search(r"= \w+\[([\d,]+)\]\S* gather\(", line):
+            axes = map(int, found[1].split(","))
+            taken.append(sorted(axis for axis in axes if axis > 1))
+    # Words: 3 x 9 tokens, width 16. Rows of a position table: a window of 9 + 9 places,
+    # 2 heads, head width 8; no axis of texts.
+    assert taken.count([16, 27]) == 1
+    assert [axes for axes in taken if axes not in ([16, 27], [2, 8, 18])] == []
+    assert sum(" scatter(" in line for line in lines) <= 1
 
 
 def test_a_row_of_padding_gives_no_nan_in_values_or_gradients():

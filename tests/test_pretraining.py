@@ -145,6 +145,17 @@ def test_the_replaced_token_head_equals_its_definition():
     np.testing.assert_allclose(got, want, rtol=0, atol=ATOL)
 
 
+def test_the_replaced_token_head_reads_packed_texts_as_single_ones():
+    head = ReplacedTokenHead(DebertaConfig.from_hf(V3))
+    hidden = jax.random.normal(jax.random.key(0), (2, 9, 12))
+    segments = jnp.array([[1, 1, 1, 2, 2, 2, 2, 0, 0], [1, 2, 2, 3, 3, 3, 3, 3, 3]])
+    params = jax.jit(head.init)(jax.random.key(1), hidden)
+    got = jax.jit(head.apply)(params, hidden, segments)
+    for row, start, end in ((0, 0, 3), (0, 3, 7), (1, 0, 1), (1, 1, 3), (1, 3, 9)):
+        want = head.apply(params, hidden[row : row + 1, start:end])
+        np.testing.assert_allclose(got[row, start:end], want[0], rtol=0, atol=1e-6)
+
+
 def test_the_logits_of_chosen_tokens_are_those_of_all():
     config = DebertaConfig.from_hf(BERT)
     hidden = jax.random.normal(jax.random.key(0), (2, 5, 12))

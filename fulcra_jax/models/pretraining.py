@@ -188,25 +188,44 @@ class ReplacedTokenHead(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, hidden: jax.Array) -> jax.Array:
+    def __call__(
+        self, hidden: jax.Array, segment_ids: jax.Array | None = None
+    ) -> jax.Array:
         """Logits of having been replaced.
 
         Args:
-          hidden: `[B, T, D]` float, the encoder's last layer; token 0 is read by all.
+          hidden: `[B, T, D]` float, the encoder's last layer; the first token of a text
+            is read by all of its tokens, and is token 0 without `segment_ids`.
+          segment_ids: `[B, T]` int, as in `Deberta`.
 
         Returns:
           `[B, T]` at least float32: act(norm(hidden_0 + hidden_t) dense) classified.
 
         Raises:
-          ValueError: if the shape disagrees with the configuration.
+          ValueError: if shapes disagree, also with the configuration.
 
         Reference:
           Clark et al. 2020 (arXiv 2003.10555), section 2, as in He et al. 2023 (arXiv
           2111.09543), section 3.1; microsoft/DeBERTa, `LMMaskPredictionHead`.
         """
         config, D = self.config, self.config.hidden_size
-        _check.shapes("pretraining.ReplacedTokenHead", hidden=(hidden, f"B T {D}"))
-        x = _parts.norm(config, self.dtype, "norm")(hidden[:, :1] + hidden)
+        _check.shapes(
+            "pretraining.ReplacedTokenHead",
+            hidden=(hidden, f"B T {D}"),
+            segment_ids=(segment_ids, "B T"),
+        )
+        first = hidden[:, :1]
+        if segment_ids is not None:
+            # The first token of the same text, by a product with zeros and ones.
+            same = segment_ids[:, :, None] == segment_ids[:, None, :]
+            leads = same & (jnp.cumsum(same, axis=-1) == 1)
+            first = jnp.einsum(
+                "bts,bsd->btd",
+                leads.astype(hidden.dtype),
+                hidden,
+                precision=jax.lax.Precision.HIGHEST,
+            )
+        x = _parts.norm(config, self.dtype, "norm")(first + hidden)
         x = _parts.dense(config, D, self.dtype, "dense")(x)
         wide = jnp.promote_types(self.dtype, jnp.float32)
         x = ACTIVATIONS[config.hidden_act](x).astype(wide)
