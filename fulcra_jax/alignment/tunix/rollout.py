@@ -75,14 +75,16 @@ class Rollout(_imports.VanillaRollout):
         self._temperature = rollout_config.temperature
         # The sampler cuts answers before their end and does not say at which one it
         # stopped: what it drew is taken from where it leaves its last step.
-        decode = self._sampler._compiled_decode_fn
+        self._drawn: Any = None
+        sampler: Any = self._sampler
+        decode = sampler._compiled_decode_fn
 
         def decode_and_keep(*args: Any) -> Any:
             state = decode(*args)
             self._drawn = state.token_buffer
             return state
 
-        self._sampler._compiled_decode_fn = decode_and_keep
+        sampler._compiled_decode_fn = decode_and_keep
 
     def generate(
         self, prompts: list[str], rollout_config: Any, **_: Any
