@@ -148,20 +148,47 @@ def check(caller, q, k, pos_q, pos_k, slot_of_distance: np.ndarray) -> int:
     return size["T"]
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _along_diagonals(
     x_hbtk: jax.Array, pos_hpk: jax.Array, windows: Windows
 ) -> jax.Array:
     """Rows of x times the position of each column: [h, n, b, i, T]."""
+    x_hnbik, window_hnwk = _blocks(x_hbtk, windows), _window_rows(pos_hpk, windows)
+    return _skew(jnp.einsum("hnbik,hnwk->hnbiw", x_hnbik, window_hnwk))
+
+
+def _along_diagonals_fwd(x_hbtk, pos_hpk, windows):
+    return _along_diagonals(x_hbtk, pos_hpk, windows), (x_hbtk, pos_hpk)
+
+
+def _along_diagonals_bwd(windows, inputs, g_hnbis):
+    x_hbtk, pos_hpk = inputs
+    H, B, T, K = x_hbtk.shape
+    rows = windows.block
+    u_hnbiw = _unskew(g_hnbis)
+    dx_hnbik = jnp.einsum("hnbiw,hnwk->hnbik", u_hnbiw, _window_rows(pos_hpk, windows))
+    dx_hbtk = dx_hnbik.swapaxes(1, 2).reshape(H, B, -1, K)[:, :, :T]
+    # Laid out by hand: left to itself, XLA transposes the larger factor on a CPU.
+    x_hnkm = _blocks(x_hbtk, windows).reshape(H, -1, B * rows, K).swapaxes(2, 3)
+    u_hnmw = u_hnbiw.reshape(H, -1, B * rows, windows.width)
+    dwindow_hnkw = jnp.einsum(
+        "hnkm,hnmw->hnkw", jax.lax.optimization_barrier(x_hnkm), u_hnmw
+    )
+    return dx_hbtk, _added_up(dwindow_hnkw, windows, pos_hpk.shape[1])
+
+
+_along_diagonals.defvjp(_along_diagonals_fwd, _along_diagonals_bwd)
+
+
+def _blocks(x_hbtk: jax.Array, windows: Windows) -> jax.Array:
+    """`[H, B, T, K]` -> `[H, N, B, I, K]`, filled up with zeros."""
     H, B, T, K = x_hbtk.shape
     pad = -T % windows.block
     if pad:
         x_hbtk = jnp.pad(x_hbtk, ((0, 0), (0, 0), (0, pad), (0, 0)))
-    x_hnbik = x_hbtk.reshape(H, B, -1, windows.block, K).swapaxes(1, 2)
-    window_hnwk = _window_rows(pos_hpk, windows)
-    return _skew(jnp.einsum("hnbik,hnwk->hnbiw", x_hnbik, window_hnwk))
+    return x_hbtk.reshape(H, B, -1, windows.block, K).swapaxes(1, 2)
 
 
-@jax.custom_vjp
 def _skew(y: jax.Array) -> jax.Array:
     """`[..., i, T + i]` -> `[..., i, T]`: row i is shifted left by I - 1 - i."""
     *lead, rows, width = y.shape
@@ -169,23 +196,15 @@ def _skew(y: jax.Array) -> jax.Array:
     return flat.reshape(*lead, rows, width - 1)[..., : width - rows]
 
 
-def _skew_fwd(y):
-    return _skew(y), None
-
-
-def _skew_bwd(_, g):
-    # The transpose as one padding and two reshapes; autodiff would pad three times.
+def _unskew(g: jax.Array) -> jax.Array:
+    """The transpose of `_skew`: one padding and two reshapes; autodiff pads thrice."""
     *lead, rows, length = g.shape
     wide = length + 2 * rows - 1
     g = jnp.pad(g, [(0, 0)] * len(lead) + [(0, 1), (rows - 1, rows)])
     flat = g.reshape(*lead, (rows + 1) * wide)[..., : rows * (wide + 1)]
-    return (flat.reshape(*lead, rows, wide + 1)[..., : length + rows],)
+    return flat.reshape(*lead, rows, wide + 1)[..., : length + rows]
 
 
-_skew.defvjp(_skew_fwd, _skew_bwd)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _window_rows(table_hpk: jax.Array, windows: Windows) -> jax.Array:
     """`[H, P, K]` -> `[H, N, T + I, K]`: one static take, then a slice per block."""
     run_hek = table_hpk[:, windows.slots]
@@ -196,21 +215,35 @@ def _window_rows(table_hpk: jax.Array, windows: Windows) -> jax.Array:
     return jnp.stack(slices, axis=1)
 
 
-def _window_rows_fwd(table_hpk, windows):
-    return _window_rows(table_hpk, windows), table_hpk.shape[1]
+def _added_up(window_hnkw: jax.Array, windows: Windows, P: int) -> jax.Array:
+    """The transpose of `_window_rows`, without a scatter: `[H, P, K]`.
 
-
-def _window_rows_bwd(windows, P, g_hnwk):
-    # Overlapping windows are added up, then a product with one-hot rows stands in for
-    # the scatter.
+    Overlapping windows are added up. Where neighbours in the run are neighbours in the
+    table, the sums are in place already; elsewhere a product with one-hot rows adds up
+    those of one slot.
+    """
     rest = len(windows.slots) - windows.width
-    run_hek = sum(
-        jnp.pad(g_hnwk[:, n], ((0, 0), (start, rest - start), (0, 0)))
+    run_hke = sum(
+        jnp.pad(window_hnkw[:, n], ((0, 0), (0, 0), (start, rest - start)))
         for n, start in enumerate(windows.starts)
     )
-    chosen = jnp.asarray(windows.slots)
-    onehot_pe = (chosen[None, :] == jnp.arange(P)[:, None]).astype(g_hnwk.dtype)
-    return (jnp.einsum("pe,hek->hpk", onehot_pe, run_hek),)
-
-
-_window_rows.defvjp(_window_rows_fwd, _window_rows_bwd)
+    begin, end = windows.straight
+    slots = windows.slots
+    table_hkp = jnp.zeros((*window_hnkw.shape[:3:2], P), window_hnkw.dtype)
+    for first, last in ((0, begin), (end, len(slots))):
+        if first < last:
+            low, high = slots[first:last].min(), slots[first:last].max() + 1
+            onehot_ep = slots[first:last, None] == np.arange(low, high)
+            part_hkp = jnp.einsum(
+                "hke,ep->hkp",
+                run_hke[:, :, first:last],
+                jnp.asarray(onehot_ep, run_hke.dtype),
+            )
+            table_hkp += jnp.pad(part_hkp, ((0, 0), (0, 0), (low, P - high)))
+    middle_hkp = run_hke[:, :, begin:end]
+    low = min(slots[begin], slots[end - 1])
+    if slots[begin] > slots[end - 1]:
+        middle_hkp = middle_hkp[:, :, ::-1]
+    above = P - low - (end - begin)
+    table_hkp += jnp.pad(middle_hkp, ((0, 0), (0, 0), (low, above)))
+    return table_hkp.swapaxes(1, 2)

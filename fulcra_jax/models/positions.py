@@ -128,6 +128,18 @@ class Windows:
         """Columns of a window."""
         return self.length + self.block
 
+    @functools.cached_property
+    def straight(self) -> tuple[int, int]:
+        """Where in the run the longest stretch of neighbouring slots lies."""
+        way = np.sign(self.slots[-1] - self.slots[0]) or 1
+        same = np.r_[False, np.diff(self.slots) == way, False]
+        edges = np.flatnonzero(np.diff(same.astype(np.int8)))
+        if not len(edges):
+            return 0, 1
+        begins, ends = edges[::2], edges[1::2]
+        longest = int(np.argmax(ends - begins))
+        return int(begins[longest]), int(ends[longest]) + 1
+
     def _key(self) -> tuple:
         return self.length, self.block, self.starts, self.slots.tobytes()
 
