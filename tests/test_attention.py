@@ -83,8 +83,13 @@ OPTIONS = {
     "all heads at once": {"head_chunk": H},
     "small blocks": {"block": 5},
     "padding sees keys": {"pad_rows": "keys"},
+    "powers kept": {"keep": True, "head_chunk": 2},
+    "powers computed again": {"keep": False},
     "segments": {"segment_ids": segments(20)},
     "dropout": {"dropout_rate": 0.3, "dropout_key": jax.random.key(5)},
+    "dropout, powers kept": {
+        "dropout_rate": 0.3, "dropout_key": jax.random.key(5), "keep": True,
+    },
     "dropout, one head": {
         "dropout_rate": 0.3, "dropout_key": jax.random.key(5), "head_chunk": 1,
     },
@@ -94,7 +99,9 @@ OPTIONS = {
 @pytest.mark.parametrize("name", list(OPTIONS))
 def test_every_option_equals_gather_forward_and_backward(name):
     options, case = OPTIONS[name], drawn(20)
-    plain = {k: v for k, v in options.items() if k not in ("head_chunk", "block")}
+    plain = {
+        k: v for k, v in options.items() if k not in ("head_chunk", "block", "keep")
+    }
     got = values_and_gradients(*case, **options)
     assert_close(got, values_and_gradients(*case, form="gather", **plain))
 

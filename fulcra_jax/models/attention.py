@@ -44,6 +44,7 @@ def disentangled_attention(
     dropout_key: jax.Array | None = None,
     head_chunk: int | None = None,
     block: int | None = None,
+    keep: bool | None = None,
 ) -> jax.Array:
     """softmax(scale (content.content + content.position + position.content)) values.
 
@@ -71,6 +72,8 @@ def disentangled_attention(
         where their scores then stay in the cache, all elsewhere. Values do not depend
         on it.
       block: rows per block of the skew form; None picks by length.
+      keep: whether the backward pass is given the powers of e, `[H, B, T, T]`, or
+        computes them again; None picks: given on a CPU where they are small.
 
     Returns:
       `[H, B, T, K]` in the dtype of `v`.
@@ -130,7 +133,9 @@ def disentangled_attention(
             slot_of_distance,
             pad_rows,
         )
-    plan = chunked.Plan(form, scale, slot_of_distance, block, dropout_rate)
+    if keep is None:
+        keep = chunked.keeps(size["H"], size["B"], size["T"])
+    plan = chunked.Plan(form, scale, slot_of_distance, block, dropout_rate, keep)
     heads = chunked.Heads(q, k, v, pos_q, pos_k, keys)
     dtype = jnp.promote_types(q.dtype, jnp.float32)
     who = chunked.who(mask, segment_ids, dtype, padding_asks=pad_rows == "keys")

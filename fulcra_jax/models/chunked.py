@@ -20,8 +20,11 @@ from fulcra_jax.models import position_bias
 _STEPS = 65536
 """Rates of dropout are rounded to one of so many: a draw costs 16 bits."""
 
-_CACHED = 2**19
-"""Scores that are computed at a time on a CPU, 2 MiB in float32."""
+_KEPT = 2**22
+"""Powers of e per layer that are kept on a CPU, 16 MiB in float32."""
+
+_CACHED = 2**18
+"""Scores that are computed at a time on a CPU, 1 MiB in float32."""
 
 
 @jax.tree_util.register_dataclass
@@ -35,6 +38,17 @@ class Heads:
     pos_q: jax.Array | None
     pos_k: jax.Array | None
     keys: jax.Array | None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """What the backward pass is given: the powers of e, or the means to have them."""
+
+    total: jax.Array
+    """`[H, B, T, 1]`: the sum of the powers over the keys, or its logarithm."""
+    powers: jax.Array | None
+    """`[H, B, T, S]`: e to the score less the largest of the row."""
 
 
 @jax.tree_util.register_dataclass
@@ -91,10 +105,12 @@ class Plan:
     slots: np.ndarray | None
     block: int | None
     rate: float
+    keep: bool = False
+    """Whether the backward pass is given the powers of e, or computes them again."""
 
     def _key(self) -> tuple:
         slots = None if self.slots is None else self.slots.tobytes()
-        return self.form, self.scale, slots, self.block, self.threshold
+        return self.form, self.scale, slots, self.block, self.threshold, self.keep
 
     def __hash__(self) -> int:
         return hash(self._key())
@@ -140,8 +156,8 @@ class Plan:
         halves = jax.lax.bitcast_convert_type(bits, jnp.uint16)
         return halves.reshape(*lead, -1)[..., :last] >= self.threshold
 
-    def forward(self, heads: Heads, who: Who) -> tuple[jax.Array, jax.Array]:
-        """`[H, B, T, K]`, and the logarithm of the sum over keys, `[H, B, T, 1]`."""
+    def forward(self, heads: Heads, who: Who) -> tuple[jax.Array, Kept]:
+        """`[H, B, T, K]`, and what the backward pass is given."""
         score_hbts = self.masked_scores(heads, who)
         most = jax.lax.stop_gradient(score_hbts.max(-1, keepdims=True))
         power_hbts = jnp.exp(score_hbts - most)
@@ -150,13 +166,15 @@ class Plan:
         out = jnp.einsum("hbts,hbsk->hbtk", kept_hbts, heads.v)
         # Divided after the product: K numbers a row in place of S.
         out = (out.astype(total.dtype) / total).astype(heads.v.dtype)
-        return out, most + jnp.log(total)
+        if self.keep:
+            return out, Kept(total, power_hbts.astype(heads.v.dtype))
+        return out, Kept(most + jnp.log(total), None)
 
     def backward(
         self,
         heads: Heads,
         who: Who,
-        log_total: jax.Array,
+        kept: Kept,
         along: jax.Array,
         g: jax.Array,
     ) -> Heads:
@@ -164,8 +182,10 @@ class Plan:
 
         `along` is the sum of g times the output over the head's width.
         """
-        score_hbts = self.masked_scores(heads, who)
-        prob_hbts = jnp.exp(score_hbts - log_total)
+        if kept.powers is None:
+            prob_hbts = jnp.exp(self.masked_scores(heads, who) - kept.total)
+        else:
+            prob_hbts = kept.powers.astype(kept.total.dtype) / kept.total
         kept_hbts = self.survivors(heads.keys, prob_hbts).astype(g.dtype)
         dv = jnp.einsum("hbts,hbtk->hbsk", kept_hbts, g)
         wide = prob_hbts.dtype
@@ -187,6 +207,11 @@ def chunk_of(H: int, B: int, T: int) -> int:
     return max(fitting, default=1)
 
 
+def keeps(H: int, B: int, T: int) -> bool:
+    """Whether to keep the powers of e on this backend."""
+    return jax.default_backend() == "cpu" and H * B * T * T <= _KEPT
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def attend(plan: Plan, chunk: int, heads: Heads, who: Who) -> jax.Array:
     """`[H, B, T, K]`: attention of all heads, `chunk` of them at a time."""
@@ -195,28 +220,28 @@ def attend(plan: Plan, chunk: int, heads: Heads, who: Who) -> jax.Array:
 
 def _attend_fwd(plan, chunk, heads, who):
     if chunk == heads.q.shape[0]:
-        out, log_total = plan.forward(heads, who)
+        out, kept = plan.forward(heads, who)
     else:
         some = functools.partial(plan.forward, who=who)
-        out, log_total = _join(jax.lax.map(some, _split(heads, chunk)))
-    return out, (heads, who, out, log_total)
+        out, kept = _join(jax.lax.map(some, _split(heads, chunk)))
+    return out, (heads, who, out, kept)
 
 
 def _attend_bwd(plan, chunk, residuals, g):
-    heads, who, out, log_total = residuals
-    wide = log_total.dtype
+    heads, who, out, kept = residuals
+    wide = kept.total.dtype
     along = (g.astype(wide) * out.astype(wide)).sum(-1, keepdims=True)
     if chunk == heads.q.shape[0]:
-        return plan.backward(heads, who, log_total, along, g), None
+        return plan.backward(heads, who, kept, along, g), None
     inputs = dataclasses.replace(heads, keys=None)
-    fixed = _split((heads.keys, log_total, along, g), chunk)
+    fixed = _split((heads.keys, kept, along, g), chunk)
 
     def some(i, inputs):
         # The cotangents take the place of what has been read for the last time.
         take = functools.partial(jax.lax.dynamic_index_in_dim, index=i, keepdims=False)
-        keys, log_total, along, g = jax.tree.map(take, fixed)
+        keys, kept, along, g = jax.tree.map(take, fixed)
         heads = dataclasses.replace(jax.tree.map(take, inputs), keys=keys)
-        new = plan.backward(heads, who, log_total, along, g)
+        new = plan.backward(heads, who, kept, along, g)
         put = functools.partial(jax.lax.dynamic_update_index_in_dim, index=i, axis=0)
         return jax.tree.map(put, inputs, new)
 
