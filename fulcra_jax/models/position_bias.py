@@ -9,6 +9,7 @@ column of a block's window of distances.
 """
 
 import functools
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -113,12 +114,14 @@ def skew_bias(
     bias_hbts = None
     if pos_k is not None:
         keys = positions.windows(slot_of_distance, block, descending=True)
-        c2p_hbnis = _along_diagonals(q, pos_k, keys).swapaxes(1, 2)
+        c2p_hnbis = cast(jax.Array, _along_diagonals(q, pos_k, keys))
+        c2p_hbnis = c2p_hnbis.swapaxes(1, 2)
         H, B, _, _, T = c2p_hbnis.shape
         bias_hbts = c2p_hbnis.reshape(H, B, -1, T)[:, :, :length]
     if pos_q is not None:
         queries = positions.windows(slot_of_distance, block, descending=False)
-        p2c_hbtni = _along_diagonals(k, pos_q, queries).transpose(0, 2, 4, 1, 3)
+        p2c_hnbit = cast(jax.Array, _along_diagonals(k, pos_q, queries))
+        p2c_hbtni = p2c_hnbit.transpose(0, 2, 4, 1, 3)
         p2c_hbts = p2c_hbtni.reshape(*p2c_hbtni.shape[:3], -1)[..., :length]
         bias_hbts = p2c_hbts if bias_hbts is None else bias_hbts + p2c_hbts
     if bias_hbts is None:
@@ -223,10 +226,11 @@ def _added_up(window_hnkw: jax.Array, windows: Windows, P: int) -> jax.Array:
     those of one slot.
     """
     rest = len(windows.slots) - windows.width
-    run_hke = sum(
+    in_run = [
         jnp.pad(window_hnkw[:, n], ((0, 0), (0, 0), (start, rest - start)))
         for n, start in enumerate(windows.starts)
-    )
+    ]
+    run_hke = functools.reduce(jnp.add, in_run)
     begin, end = windows.straight
     slots = windows.slots
     table_hkp = jnp.zeros((*window_hnkw.shape[:3:2], P), window_hnkw.dtype)
