@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import encoder, encoder_ours, encoder_report, rounds
+from fulcra_jax.models import positions
 
 TINY = "--model tiny --layers 1 --rounds 2 --retries 0 --least-seconds 0".split()
 
@@ -26,9 +27,12 @@ def test_it_runs_with_jax_alone_and_reports(tmp_path, capsys):
     cells = [(tuple(cell["shape"]), cell["mode"]) for cell in report["cells"]]
     assert cells == [((4, 16), "forward"), ((4, 16), "training"), ((1, 8), "forward")]
     for cell in report["cells"]:
-        assert list(cell["variants"]) == ["skew", "gather", "off", "plain", "bfloat16"]
+        assert list(cell["variants"]) == [
+            "skew", "gather", "whole", "off", "plain", "bfloat16",
+        ]  # fmt: skip
         assert set(cell["missing"]) == {"eager", "compiled", "flash"}
         assert cell["variants"]["gather"]["difference"] < 1e-5
+        assert cell["variants"]["whole"]["difference"] < 1e-5
         assert cell["variants"]["bfloat16"]["difference"] < 0.1
         assert len(cell["rounds"]) == 2
     assert {row["variant"] for row in report["attention"]} >= {"skew", "gather", "off"}
@@ -84,7 +88,7 @@ def test_bad_numbers_are_one_sentence(tmp_path, capsys, flags, message):
     [
         (["--shapes", "8"], "'8' is no shape; expected BATCHxLENGTH"),
         (["--shapes", "0x8"], "'0x8' is no shape"),
-        (["--skip", "skew"], "'skew' is none of: gather, off"),
+        (["--skip", "skew"], "'skew' is none of: gather, whole, off"),
         (["--modes", "backward"], "'backward' is none of: forward, training"),
     ],
 )
@@ -213,17 +217,36 @@ def verdicts(*cells, attention=()):
 
 
 def test_bars_on_time_over_the_encoder_without_positions():
-    found = verdicts(cell_of("forward", off=10, skew=12, gather=15, eager=20))
+    found = verdicts(cell_of("forward", off=10, skew=12, gather=15, whole=20, eager=20))
     over = found["4x512 forward, time over the encoder without positions"]
     share = found["4x512 forward, share of what the gather form pays extra"]
     assert (over.figure, over.verdict) == (1.2, "holds")
     assert share.figure == pytest.approx(0.4)
     assert share.verdict == "holds"
+    name = "share of what the gather form, whole table pays extra"
+    assert found[f"4x512 forward, {name}"].figure == pytest.approx(0.2)
     found = verdicts(cell_of("forward", void=True, off=10, skew=14, gather=15))
     over = found["4x512 forward, time over the encoder without positions"]
     assert over.verdict == "void, does not hold"
     assert found["8x128 training, time over the encoder without positions"].figure is (
         None
+    )
+
+
+def test_the_whole_table_is_in_use_only_inside():
+    whole = encoder_ours.Variant("gather", True, np.float32, whole=True)
+    with encoder_ours.rows_in_use(whole):
+        used = positions.used(4, 8, 64)
+    assert (used.first, used.last, used.slots.tolist()) == (
+        0,
+        16,
+        [5, 6, 7, 8, 9, 10, 11],
+    )
+    used = positions.used(4, 8, 64)
+    assert (used.first, used.last, used.slots.tolist()) == (
+        5,
+        12,
+        [0, 1, 2, 3, 4, 5, 6],
     )
 
 

@@ -184,6 +184,7 @@ def variants_of(arguments: argparse.Namespace) -> dict[str, Variant]:
     ours = {
         "skew": Variant("skew", True, dtype),
         "gather": Variant("gather", True, dtype),
+        "whole": Variant("gather", True, dtype, whole=True),
         "off": Variant("skew", False, dtype),
         # What autodiff makes of attention without positions: it keeps probabilities.
         "plain": Variant("gather", False, dtype),

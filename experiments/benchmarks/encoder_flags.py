@@ -7,7 +7,8 @@ from collections.abc import Callable
 from experiments.benchmarks.encoder_ours import MODELS, Mode
 
 VARIANTS = (
-    "skew", "gather", "off", "plain", "cudnn", "bfloat16", "eager", "compiled", "flash",
+    "skew", "gather", "whole", "off", "plain", "cudnn", "bfloat16",
+    "eager", "compiled", "flash",
 )  # fmt: skip
 TORCH = ("eager", "compiled", "flash")
 SWEEP = ((16, 64), (8, 128), (4, 256), (2, 512), (1, 1024), (1, 2048))

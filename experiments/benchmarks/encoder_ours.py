@@ -4,10 +4,12 @@
 Needs jax, flax and numpy only, so that it runs on a machine that has nothing else.
 """
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +47,9 @@ class Variant(NamedTuple):
     positions: bool
     """False leaves the position terms out, at the same scale of the scores."""
     dtype: Any
+    whole: bool = False
+    """Whether every call projects all rows of the position table, used or not, as
+    transformers does."""
 
 
 class Inputs(NamedTuple):
@@ -118,11 +123,12 @@ def way_of(
     model = Deberta(config, variant.dtype, variant.form)
     batch = jax.tree.map(jnp.asarray, inputs)
     if mode == "forward":
-        run, given = inference(model, params)
+        run, given = inference(model, params, cached=not variant.whole)
         arguments = (given, batch.input_ids, batch.mask)
     else:
         run, arguments = gradient(model), (params, batch)
-    program = jax.jit(run).lower(*arguments).compile()
+    with rows_in_use(variant):
+        program = jax.jit(run).lower(*arguments).compile()
 
     def call() -> Any:
         return jax.block_until_ready(program(*arguments))
@@ -136,17 +142,38 @@ def way_of(
     return Way(call, result, temp_bytes(program))
 
 
-def inference(model: Deberta, params: Any) -> tuple[Callable[..., jax.Array], Any]:
+@contextlib.contextmanager
+def rows_in_use(variant: Variant) -> Iterator[None]:
+    """All rows of the position table are in use in what is traced, if the variant's."""
+    if not variant.whole:
+        yield
+        return
+
+    def every(length: int, buckets: int, max_distance: int) -> positions.Used:
+        slots = positions.slot_of_distance(
+            length, buckets=buckets, max_distance=max_distance
+        )
+        return positions.Used(0, 2 * (buckets if buckets > 0 else max_distance), slots)
+
+    with mock.patch.object(positions, "used", every):
+        yield
+
+
+def inference(
+    model: Deberta, params: Any, *, cached: bool = True
+) -> tuple[Callable[..., jax.Array], Any]:
     """A forward pass as one that answers requests runs it.
 
-    The position tables are computed once, beside the parameters in what is returned.
+    Where they are cached, the position tables are computed once, beside the parameters
+    in what is returned.
 
     Returns:
       A function of (what is given, input_ids, mask), and what is given.
     """
-    tables = jax.jit(lambda params: position_tables(model.config, params, model.dtype))(
-        params
-    )
+    tables = None
+    if cached:
+        compute = lambda params: position_tables(model.config, params, model.dtype)
+        tables = jax.jit(compute)(params)
 
     def run(given: Any, input_ids: jax.Array, mask: jax.Array) -> jax.Array:
         params, tables = given
@@ -186,7 +213,8 @@ def attention_temp_bytes(
     mask = jax.ShapeDtypeStruct((batch, length), bool)
     relative = None
     if variant.positions:
-        used = positions.used(length, config.position_buckets, config.max_distance)
+        with rows_in_use(variant):
+            used = positions.used(length, config.position_buckets, config.max_distance)
         relative = jnp.zeros((used.last - used.first, D), dtype)
 
     def loss(
@@ -203,7 +231,8 @@ def attention_temp_bytes(
     params = jax.eval_shape(init, jax.random.key(0), mask)
     # A gradient with respect to None is none.
     step = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))
-    program = step.lower(params, x, relative, mask)
+    with rows_in_use(variant):
+        program = step.lower(params, x, relative, mask)
     return temp_bytes(program.compile())
 
 
