@@ -3,6 +3,7 @@
 gather form, which autodiff differentiates."""
 
 import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -264,6 +265,47 @@ def test_the_flash_kernel_of_jax_equals_gather(packed):
     with pltpu.force_tpu_interpret_mode():
         got = values_and_gradients(inputs, cotangent, mask, slots, form="pallas", **ids)
     assert_close(got, want, atol=2e-5)
+
+
+FUSED = {
+    "three tiles": (drawn(300), {}),
+    "padding sees keys": (drawn(130), {"pad_rows": "keys"}),
+    "segments": (drawn(260), {"segment_ids": segments(260)}),
+    "one tile": (drawn(7), {}),
+    "content to position": (drawn(130), {"terms": (False, True)}),
+    "position to content": (drawn(130), {"terms": (True, False)}),
+    "neither": (drawn(130), {"terms": (False, False)}),
+    "beyond the largest distance": (drawn(200, buckets=-1), {}),
+}
+
+
+@pytest.mark.parametrize("name", list(FUSED))
+def test_the_fused_kernel_equals_gather(name):
+    pltpu = pytest.importorskip("jax.experimental.pallas.tpu")
+    (inputs, cotangent, mask, slots), options = FUSED[name]
+    few = ([x[:2] for x in inputs], cotangent[:2], mask, slots)
+    want = values_and_gradients(*few, form="gather", **options)
+    with pltpu.force_tpu_interpret_mode():
+        got = values_and_gradients(*few, form="fused", **options)
+    # The text of nothing but padding is among them, and compared too.
+    assert_close(got, want, atol=2e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_the_fused_kernel_can_be_lowered_for_a_tpu(dtype):
+    (q, k, v, pos_q, pos_k), _, mask, slots = drawn(300, dtype)
+
+    def attend(q, k, v):
+        return attention.disentangled_attention(
+            q, k, v, pos_q, pos_k, mask,
+            slot_of_distance=slots, scale=SCALE, form="fused",
+        )  # fmt: skip
+
+    text = jax.jit(attend).trace(q, k, v).lower(lowering_platforms=("tpu",)).as_text()
+    assert text.count("tpu_custom_call") == 1
+    # No scores of size [T, T] are left to XLA; who may attend to whom is compared once.
+    for length in (300, 384):
+        assert not re.search(rf"{length}x{length}xb?f", text)
 
 
 def test_bad_inputs_are_refused_while_tracing():

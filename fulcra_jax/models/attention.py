@@ -17,13 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from fulcra_jax import _check
-from fulcra_jax.models import accelerators, chunked, position_bias
+from fulcra_jax.models import accelerators, chunked, fused, position_bias
 from fulcra_jax.models.position_bias import gather_bias as gather_bias
 from fulcra_jax.models.position_bias import skew_bias as skew_bias
 from fulcra_jax.models.positions import relative_slots as relative_slots
 from fulcra_jax.models.positions import slot_of_distance as slot_of_distance
 
-Form = Literal["skew", "gather", "cudnn", "pallas"]
+Form = Literal["skew", "gather", "cudnn", "pallas", "fused"]
 PadRows = Literal["uniform", "keys"]
 
 
@@ -61,12 +61,13 @@ def disentangled_attention(
       scale: one over the square root of head width times number of terms.
       segment_ids: `[B, T]` int; tokens of different segments do not see each other.
       form: "skew"; "gather" for the reference; on a GPU "cudnn", on a TPU "pallas",
-        which hand the position terms to a kernel as a bias (`accelerators`).
+        which hand the position terms to a kernel as a bias (`accelerators`); on a TPU
+        "fused", whose kernel computes them (`fused`), with the gradient of "skew".
       pad_rows: what padding attends to: "uniform" (every token, padding included, as in
         DeBERTa), or "keys" (the tokens, as in BERT).
       dropout_rate: share of attention probabilities dropped, in [0, 1), to the nearest
         of 65,536 steps.
-      dropout_key: PRNG key; None drops nothing, and "cudnn" and "pallas" cannot. Each
+      dropout_key: PRNG key; None drops nothing, and the forms with a kernel cannot. A
         head draws from a key of its own: the draws do not depend on `head_chunk`.
       head_chunk: heads computed at a time, a divisor of H; None picks: few on a CPU,
         where their scores then stay in the cache, all elsewhere. Values do not depend
@@ -115,12 +116,12 @@ def disentangled_attention(
     keys = None
     if dropout_key is not None and dropout_rate > 0.0:
         keys = jax.random.split(dropout_key, size["H"])
+    if form not in ("skew", "gather") and keys is not None:
+        raise ValueError(
+            f"attention.disentangled_attention: form {form!r} knows no dropout, "
+            f"but dropout_rate is {dropout_rate}; use form 'skew' or rate 0."
+        )
     if form in ("cudnn", "pallas"):
-        if keys is not None:
-            raise ValueError(
-                f"attention.disentangled_attention: form {form!r} knows no dropout, "
-                f"but dropout_rate is {dropout_rate}; use form 'skew' or rate 0."
-            )
         return _by_kernel(
             form,
             q * jnp.asarray(scale, q.dtype),
@@ -135,12 +136,15 @@ def disentangled_attention(
         )
     if keep is None:
         keep = chunked.keeps(size["H"], size["B"], size["T"])
-    plan = chunked.Plan(form, scale, slot_of_distance, block, dropout_rate, keep)
+    within = "skew" if form == "fused" else form
+    plan = chunked.Plan(within, scale, slot_of_distance, block, dropout_rate, keep)
     heads = chunked.Heads(q, k, v, pos_q, pos_k, keys)
     dtype = jnp.promote_types(q.dtype, jnp.float32)
     who = chunked.who(mask, segment_ids, dtype, padding_asks=pad_rows == "keys")
     if form == "gather":
         return plan.forward(heads, who)[0]
+    if form == "fused":
+        return fused.attend(plan, heads, who)
     chunk = head_chunk or chunked.chunk_of(size["H"], size["B"], size["T"])
     if size["H"] % chunk:
         raise ValueError(
