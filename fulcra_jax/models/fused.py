@@ -85,10 +85,9 @@ def _forward(plan: Plan, heads: Heads, who: Who) -> tuple[jax.Array, jax.Array]:
     def tokens(x: jax.Array) -> jax.Array:
         return jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, wide - T), (0, 0)])
 
-    def of_tile(x: jax.Array) -> pl.BlockSpec:
-        return pl.BlockSpec(
-            (None, None, _TILE, x.shape[-1]), lambda h, b, i: (h, b, i, 0)
-        )
+    def of_tile(width: int) -> pl.BlockSpec:
+        block = (None, None, _TILE, width)
+        return pl.BlockSpec(block, lambda h, b, i: (h, b, i, 0))
 
     def of_text(x: jax.Array) -> pl.BlockSpec:
         return pl.BlockSpec((None, None, *x.shape[2:]), lambda h, b, i: (h, b, 0, 0))
@@ -112,10 +111,10 @@ def _forward(plan: Plan, heads: Heads, who: Who) -> tuple[jax.Array, jax.Array]:
         ),
         grid=(H, B, wide // _TILE),
         in_specs=[
-            of_tile(q), of_text(k), of_text(v), column, column, row,
+            of_tile(K), of_text(k), of_text(v), column, column, row,
             *map(of_head, tables),
         ],
-        out_specs=[of_tile(q), of_tile(log_total)],
+        out_specs=[of_tile(K), of_tile(1)],
         out_shape=[jax.ShapeDtypeStruct((H, B, wide, K), v.dtype), log_total],
         name="disentangled_attention",
     )(q, k, v, asks, least, answers, *tables)  # fmt: skip
