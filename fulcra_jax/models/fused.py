@@ -97,7 +97,7 @@ def _forward(plan: Plan, heads: Heads, who: Who) -> tuple[jax.Array, jax.Array]:
 
     q, k, v = tokens(heads.q * scale), tokens(heads.k), tokens(heads.v)
     asks, least = (tokens(x[:, :, None]) for x in (who.asks, who.least))
-    # A lane per key; what is beyond the text answers nobody and counts for nothing.
+    # A lane per key; what is beyond the text counts for nothing, see the kernel.
     answers = jnp.pad(who.answers[:, None, :], ((0, 0), (0, 0), (0, wide - T)))
     column = pl.BlockSpec((None, _TILE, 1), lambda h, b, i: (b, i, 0))
     row = pl.BlockSpec((None, 1, wide), lambda h, b, i: (b, 0, 0))
