@@ -95,6 +95,67 @@ def inside(caller: str, name: str, x: Any, size: int) -> None:
         )
 
 
+def _seen(x: Any) -> bool:
+    """Whether the numbers of an array can be read: not while tracing."""
+    return not isinstance(x, Tracer) and getattr(x, "is_fully_addressable", True)
+
+
+def integers(caller: str, name: str, x: Any) -> None:
+    """Raises if an array does not hold integers that fit into 32 bits."""
+    if x is None:
+        return
+    if np.dtype(x.dtype).kind not in "iu":
+        raise ValueError(f"{caller}: {name} is {x.dtype}; it should be integers.")
+    if x.dtype.itemsize < 4 or not x.size or not _seen(x):
+        return
+    low, high = int(np.min(x)), int(np.max(x))
+    if low < -(2**31) or high >= 2**31:
+        worst = low if low < -(2**31) else high
+        raise ValueError(f"{caller}: {name} holds {worst}; it should fit into 32 bits.")
+
+
+def flags(caller: str, name: str, x: Any) -> None:
+    """Raises if an array is neither bool nor, where it can be seen, 0 or 1."""
+    kind = np.dtype(x.dtype).kind
+    # bfloat16 is of kind V; what has no numbers has no flags.
+    if kind not in "biufV":
+        raise ValueError(
+            f"{caller}: {name} is {x.dtype}; it should be bool, or 0 or 1."
+        )
+    if kind == "b" or not _seen(x):
+        return
+    numbers = np.asarray(x, np.float64)
+    bad = (numbers != 0.0) & (numbers != 1.0)
+    if bad.any():
+        raise ValueError(
+            f"{caller}: {name} holds {numbers[bad][0]:g}; it should be bool, or 1 for "
+            "what counts and 0 for padding."
+        )
+
+
+def texts(caller: str, segment_ids: Any, mask: Any, num_segments: int) -> None:
+    """Raises if a token is seen to be in no text of 1 to `num_segments`."""
+    if not _seen(segment_ids) or not _seen(mask):
+        return
+    own = np.asarray(segment_ids)
+    outside = ((own < 1) | (own > num_segments)) & np.asarray(mask, bool)
+    if outside.any():
+        raise ValueError(
+            f"{caller}: segment_ids holds {own[outside][0]} at a token; with "
+            f"num_segments {num_segments} it should be in [1, {num_segments}]."
+        )
+
+
+def whole(caller: str, name: str, number: Any, least: int = 1) -> None:
+    """Raises if a size is not an integer of at least `least`."""
+    good = isinstance(number, int | np.integer) and not isinstance(number, bool)
+    if not good or number < least:
+        raise ValueError(
+            f"{caller}: {name} is {number!r:.60}; it should be an integer of at least "
+            f"{least}."
+        )
+
+
 def known(caller: str, what: str, name: str, names: Mapping[str, Any] | tuple) -> None:
     """Raises KeyError listing the known names if `name` is not one of them."""
     if name not in names:

@@ -53,9 +53,16 @@ def cudnn_attention(
     q, k, v = (x.transpose(1, 2, 0, 3) for x in (q, k, v))
     if bias_hbts is not None:
         bias_hbts = bias_hbts.swapaxes(0, 1)
-    out = jax.nn.dot_product_attention(
-        q, k, v, bias_hbts, may_bts[:, None], scale=1.0, implementation=implementation
-    )
+    try:
+        out = jax.nn.dot_product_attention(
+            q, k, v, bias_hbts, may_bts[:, None], scale=1.0,
+            implementation=implementation,
+        )  # fmt: skip
+    except RuntimeError as error:
+        raise RuntimeError(
+            f"attention: form 'cudnn' needs a GPU with cuDNN and a shape that it takes "
+            f"({error})"
+        ) from error
     return out.transpose(2, 0, 1, 3)
 
 

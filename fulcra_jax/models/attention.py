@@ -80,8 +80,9 @@ def disentangled_attention(
       `[H, B, T, K]` in the dtype of `v`.
 
     Raises:
-      ValueError: if shapes disagree, a chunk does not divide the heads, or a kernel is
-        asked for dropout.
+      ValueError: if shapes disagree or are empty, a slot is outside the tables, a rate
+        is outside [0, 1), a chunk does not divide the heads, or a kernel is asked for
+        dropout; outside of `jit`, also if the mask is not 0 or 1.
       KeyError: if the form is unknown.
 
     Reference:
@@ -106,12 +107,24 @@ def disentangled_attention(
     forms, pads = get_args(Form), get_args(PadRows)
     _check.known("attention.disentangled_attention", "form", form, forms)
     _check.known("attention.disentangled_attention", "pad_rows", pad_rows, pads)
+    if not all(size.values()):
+        raise ValueError(
+            f"attention.disentangled_attention: q has shape {tuple(q.shape)}; no axis "
+            "should be empty."
+        )
+    _check_rate("disentangled_attention", dropout_rate)
     if slot_of_distance is None:
-        pos_q = pos_k = None
+        if pos_q is not None or pos_k is not None:
+            raise ValueError(
+                "attention.disentangled_attention: slot_of_distance is None, but there "
+                "are position tables; it says which of their rows a distance reads."
+            )
     else:
         position_bias.check(
             "disentangled_attention", q, k, pos_q, pos_k, slot_of_distance
         )
+    _check.flags("attention.disentangled_attention", "mask", mask)
+    _check.integers("attention.disentangled_attention", "segment_ids", segment_ids)
     mask = jnp.asarray(mask, bool)
     keys = None
     if dropout_key is not None and dropout_rate > 0.0:
@@ -145,7 +158,10 @@ def disentangled_attention(
         return plan.forward(heads, who)[0]
     if form == "fused":
         return fused.attend(plan, heads, who)
-    chunk = head_chunk or chunked.chunk_of(size["H"], size["B"], size["T"])
+    chunk = head_chunk
+    if chunk is None:
+        chunk = chunked.chunk_of(size["H"], size["B"], size["T"])
+    _check.whole("attention.disentangled_attention", "head_chunk", chunk)
     if size["H"] % chunk:
         raise ValueError(
             f"attention.disentangled_attention: head_chunk is {chunk}; it should be a "
@@ -165,16 +181,28 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     Returns:
       The shape and dtype of `x`.
 
+    Raises:
+      ValueError: if the rate is outside [0, 1).
+
     Reference:
       Srivastava et al. 2014, "Dropout".
 
     >>> dropout(jnp.ones(3), 0.5, None).tolist()
     [1.0, 1.0, 1.0]
     """
+    _check_rate("dropout", rate)
     if key is None or rate == 0.0:
         return x
     keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
     return jnp.where(keep, x / jnp.asarray(1.0 - rate, x.dtype), jnp.zeros((), x.dtype))
+
+
+def _check_rate(caller: str, rate: float) -> None:
+    # Attention rounds to steps; the last of them would drop everything.
+    if not 0.0 <= rate <= 1.0 - 1.0 / 65536:
+        raise ValueError(
+            f"attention.{caller}: the rate is {rate}; it should be in [0, 1 - 2^-16]."
+        )
 
 
 def _by_kernel(

@@ -6,6 +6,7 @@ from typing import Any, Literal, cast, get_args
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fulcra_jax import _check
 from fulcra_jax.configs import DebertaConfig
@@ -97,23 +98,30 @@ class Deberta(nn.Module):
           tuple of them.
 
         Raises:
-          ValueError: if shapes disagree, a text is longer than the absolute positions
-            reach, or tables are given while training; outside of `jit`, also for an id
-            or a token type outside.
+          ValueError: if shapes disagree, there is no token, ids are no integers, a text
+            is longer than the absolute positions reach, or tables are given while
+            training or are not of this configuration; outside of `jit`, also for an id
+            or a token type outside, and a mask that is not 0 or 1.
         """
         config = self.config
-        size = _check.shapes(
-            "deberta.Deberta",
-            input_ids=(input_ids, "B T"),
-            mask=(mask, "B T"),
-            segment_ids=(segment_ids, "B T"),
-            token_type_ids=(token_type_ids, "B T"),
+        size = check_inputs(
+            "deberta.Deberta", config, input_ids, mask, segment_ids, token_type_ids
         )
-        check_ids("deberta.Deberta", config, input_ids, token_type_ids)
-        if tables is not None and not deterministic:
-            raise ValueError(
-                "deberta.Deberta: tables are given, but deterministic is False; they "
-                "know neither dropout nor gradients, so training computes its own."
+        if tables is not None:
+            if not deterministic:
+                raise ValueError(
+                    "deberta.Deberta: tables are given, but deterministic is False; "
+                    "they know neither dropout nor gradients, so training computes its "
+                    "own."
+                )
+            _check_tables(config, tables)
+        if query_positions is not None:
+            rows = "1" if query_positions.shape[:1] == (1,) else "B"
+            axes = f"{rows} T {config.hidden_size}"
+            _check.shapes(
+                "deberta.Deberta",
+                input_ids=(input_ids, "B T"),
+                query_positions=(query_positions, axes),
             )
         mask = mask.astype(bool)
         x = Embeddings(config, self.dtype, name="embeddings")(
@@ -184,11 +192,19 @@ def position_tables(
       `[H, 2 span, K]` in `dtype`, or None where the configuration has no such term. For
       deberta-v3-base 36 MiB in float32.
 
+    Raises:
+      ValueError: if params are not the tree of an encoder with relative positions.
+
     >>> position_tables(DebertaConfig(relative_attention=False), {})[0]
     (None, None)
     """
     if not config.relative_attention:
         return ((None, None),) * config.num_hidden_layers
+    if "relative" not in params:
+        raise ValueError(
+            f"deberta.position_tables: params hold {', '.join(map(str, params))}; "
+            'expected an encoder\'s tree, params["encoder"] of an evaluator.'
+        )
     rows = jnp.asarray(params["relative"]["embedding"], dtype)
     if config.norm_rel_ebd == "layer_norm":
         norm = _norm(config, dtype, "relative_norm")
@@ -379,6 +395,71 @@ def check_ids(
     _check.inside(caller, "input_ids", input_ids, config.vocab_size)
     if token_type_ids is not None and config.type_vocab_size:
         _check.inside(caller, "token_type_ids", token_type_ids, config.type_vocab_size)
+
+
+def check_inputs(
+    caller: str,
+    config: DebertaConfig,
+    input_ids: Any,
+    mask: Any,
+    segment_ids: Any = None,
+    token_type_ids: Any = None,
+) -> dict[str, int]:
+    """The sizes B and T of a batch that the encoder can read.
+
+    Raises:
+      ValueError: as `Deberta`.
+    """
+    for name, array in (("input_ids", input_ids), ("mask", mask)):
+        if array is None:
+            raise ValueError(f"{caller}: {name} is None; expected an array [B, T].")
+    size = _check.shapes(
+        caller,
+        input_ids=(input_ids, "B T"),
+        mask=(mask, "B T"),
+        segment_ids=(segment_ids, "B T"),
+        token_type_ids=(token_type_ids, "B T"),
+    )
+    if not size["B"] or not size["T"]:
+        raise ValueError(
+            f"{caller}: input_ids has shape {tuple(input_ids.shape)}; there should be "
+            "a row and a token."
+        )
+    for name, array in (
+        ("input_ids", input_ids),
+        ("segment_ids", segment_ids),
+        ("token_type_ids", token_type_ids),
+    ):
+        _check.integers(caller, name, array)
+    _check.flags(caller, "mask", mask)
+    check_ids(caller, config, input_ids, token_type_ids)
+    return size
+
+
+def _check_tables(config: DebertaConfig, tables: Any) -> None:
+    count = len(tables) if isinstance(tables, tuple | list) else None
+    if count != config.num_hidden_layers:
+        found = type(tables).__name__ if count is None else f"of {count} layers"
+        raise ValueError(
+            f"deberta.Deberta: tables are {found}; expected what position_tables "
+            f"returns, of {config.num_hidden_layers} layers."
+        )
+    H, K, rows = config.num_attention_heads, config.head_size, 2 * config.span
+    for layer, pair in enumerate(tables):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise ValueError(
+                f"deberta.Deberta: tables of layer {layer} are {pair!r:.40}; expected "
+                "position queries and position keys."
+            )
+        for term, table in zip(("p2c", "c2p"), pair, strict=True):
+            needed = config.relative_attention and term in config.pos_att_type
+            shape = None if table is None else tuple(np.shape(table))
+            want = (H, rows, K) if needed else None
+            if shape != want:
+                raise ValueError(
+                    f"deberta.Deberta: the {term} table of layer {layer} has shape "
+                    f"{shape}; this configuration has {want}. Use its position_tables."
+                )
 
 
 def _shift(x: jax.Array, offset: int) -> jax.Array:

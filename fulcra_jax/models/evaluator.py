@@ -75,7 +75,8 @@ class Evaluator(nn.Module):
           `segment_ids`, read by `heads.probs` and `heads.score` with `config.link`.
 
         Raises:
-          ValueError: if shapes disagree.
+          ValueError: if shapes disagree; outside of `jit`, also if a token is in no
+            text of 1 to S.
         """
         batch = self.head.inputs(
             {
@@ -123,8 +124,18 @@ def apply_evaluator(
 
     Returns:
       A `HeadOutput` with logits `[B, V, C]` float32, `[B, S, V, C]` of a packed batch.
+
+    Raises:
+      ValueError: if the batch lacks an array.
     """
     packed = "segment_ids" in batch
+    needed = ["input_ids", "mask", "token_type_ids", *(["first"] if packed else [])]
+    for name in needed:
+        if name not in batch:
+            raise ValueError(
+                f"evaluator.apply_evaluator: the batch has {', '.join(batch)}, but no "
+                f"{name}."
+            )
     output = evaluator.apply(
         {"params": params},
         batch["input_ids"],

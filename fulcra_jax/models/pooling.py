@@ -24,10 +24,12 @@ def members(
       num_segments: S, most texts in a row; None without `segment_ids`.
 
     Returns:
-      `[B, S, T]` bool, S = 1 without `segment_ids`.
+      `[B, S, T]` bool, S = 1 without `segment_ids`. Under `jit`, a token outside of
+      the texts 1 to S belongs to none.
 
     Raises:
-      ValueError: if of `segment_ids` and `num_segments` only one is given.
+      ValueError: if of `segment_ids` and `num_segments` only one is given; outside of
+        `jit`, also if a token is in no text of 1 to S.
 
     >>> two = members("a", jnp.ones((1, 3)), jnp.array([[1, 1, 2]]), 2)
     >>> two.astype(int).tolist()
@@ -38,11 +40,15 @@ def members(
             f"{caller}: num_segments is {num_segments}, and segment_ids are "
             f"{'missing' if segment_ids is None else 'given'}; they go together."
         )
-    mask = jnp.asarray(mask, bool)
     if segment_ids is None or num_segments is None:
-        return mask[:, None]
-    number = jnp.arange(1, num_segments + 1, dtype=segment_ids.dtype)
-    return (segment_ids[:, None] == number[None, :, None]) & mask[:, None]
+        return jnp.asarray(mask, bool)[:, None]
+    _check.whole(caller, "num_segments", num_segments)
+    _check.integers(caller, "segment_ids", segment_ids)
+    _check.texts(caller, segment_ids, mask, num_segments)
+    mask = jnp.asarray(mask, bool)
+    number = jnp.arange(1, num_segments + 1, dtype=jnp.int32)
+    own = jnp.asarray(segment_ids, jnp.int32)
+    return (own[:, None] == number[None, :, None]) & mask[:, None]
 
 
 def pooled(x: jax.Array, member: jax.Array, pool: str) -> jax.Array:

@@ -44,7 +44,7 @@ def gather_bias(
       `[H, B, T, T]`, query before key.
 
     Raises:
-      ValueError: if shapes disagree.
+      ValueError: if shapes disagree, or a slot is outside the tables.
 
     Reference:
       He et al. 2021 (arXiv 2006.03654), equation 4.
@@ -97,7 +97,7 @@ def skew_bias(
       `[H, B, T, T]`, query before key.
 
     Raises:
-      ValueError: if shapes disagree.
+      ValueError: if shapes disagree, or a slot is outside the tables.
 
     Reference:
       He et al. 2021 (arXiv 2006.03654), equation 4; the skewing is that of Huang et al.
@@ -110,7 +110,9 @@ def skew_bias(
     [[2.0, 1.0], [3.0, 2.0]]
     """
     length = check("skew_bias", q, k, pos_q, pos_k, slot_of_distance)
-    block = block or positions.default_block(length)
+    if block is None:
+        block = positions.default_block(length)
+    _check.whole("attention.skew_bias", "block", block)
     bias_hbts = None
     if pos_k is not None:
         keys = positions.windows(slot_of_distance, block, descending=True)
@@ -133,7 +135,7 @@ def check(caller, q, k, pos_q, pos_k, slot_of_distance: np.ndarray) -> int:
     """The length T.
 
     Raises:
-      ValueError: if shapes disagree.
+      ValueError: if shapes disagree, there is nothing, or a slot is outside the tables.
     """
     size = _check.shapes(
         f"attention.{caller}",
@@ -147,6 +149,17 @@ def check(caller, q, k, pos_q, pos_k, slot_of_distance: np.ndarray) -> int:
         raise ValueError(
             f"attention.{caller}: slot_of_distance has {size['D']} entries, but q has "
             f"T={size['T']}, which needs {2 * size['T'] - 1}."
+        )
+    slots = np.asarray(slot_of_distance)
+    if slots.dtype.kind not in "iu":
+        raise ValueError(
+            f"attention.{caller}: slot_of_distance is {slots.dtype}; it should be "
+            "integers."
+        )
+    if "P" in size and not 0 <= slots.min() <= slots.max() < size["P"]:
+        raise ValueError(
+            f"attention.{caller}: slot_of_distance holds {slots.min()} to "
+            f"{slots.max()}; the position tables have rows 0 to {size['P'] - 1}."
         )
     return size["T"]
 

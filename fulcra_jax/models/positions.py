@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fulcra_jax import _check
+
 
 def slot_of_distance(length: int, *, buckets: int, max_distance: int) -> np.ndarray:
     """The slot of every distance: near ones exact, far ones logarithmic.
@@ -30,6 +32,9 @@ def slot_of_distance(length: int, *, buckets: int, max_distance: int) -> np.ndar
       `[2 T - 1]` int32 for distances -(T - 1) .. T - 1, in `[0, 2 span)`, where span is
       `buckets` or else `max_distance`. Distance 0 is slot span.
 
+    Raises:
+      ValueError: if a size is below 1, or the buckets leave no logarithm.
+
     Reference:
       He et al. 2021 (arXiv 2006.03654), equation 3; the log buckets are those of the
       released v2 code (`make_log_bucket_position`).
@@ -37,6 +42,15 @@ def slot_of_distance(length: int, *, buckets: int, max_distance: int) -> np.ndar
     >>> slot_of_distance(4, buckets=4, max_distance=10).tolist()
     [1, 2, 3, 4, 5, 6, 7]
     """
+    _check.whole("positions.slot_of_distance", "length", length)
+    _check.whole("positions.slot_of_distance", "max_distance", max_distance)
+    # Beyond mid, the logarithm is taken to a base that has to be one.
+    if buckets == 1 or (buckets > 0 and length - 1 > buckets // 2 == max_distance - 1):
+        raise ValueError(
+            f"positions.slot_of_distance: buckets is {buckets} and max_distance "
+            f"{max_distance}; buckets should be at least 2, and max_distance larger "
+            "than half of them and one."
+        )
     distance = np.arange(-(length - 1), length)
     span = buckets if buckets > 0 else max_distance
     slot = distance

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from fulcra_jax import _check
 from fulcra_jax.configs import DebertaConfig
-from fulcra_jax.models import _parts, attention
+from fulcra_jax.models import _parts, attention, deberta
 from fulcra_jax.models.activations import ACTIVATIONS
 from fulcra_jax.models.deberta import Deberta
 from fulcra_jax.models.embeddings import positions
@@ -136,6 +136,14 @@ class MaskedLm(nn.Module):
           `EnhancedMaskDecoder`, for what queries and keys are.
         """
         places = None
+        deberta.check_inputs(
+            "pretraining.MaskedLm",
+            self.config,
+            input_ids,
+            mask,
+            segment_ids,
+            token_type_ids,
+        )
         if self.enhanced:
             places = self.mask_decoder(mask.astype(bool), segment_ids)
         states = self.encoder(
