@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 MOST = 1 << 24
-"""The largest size that is believed: beyond every model, and far from filling memory."""
+"""The largest size that is believed: beyond every model, far from filling memory."""
 
 
 def is_int(number: Any, least: int, most: int = MOST) -> bool:
@@ -40,9 +40,9 @@ def is_rate(number: Any) -> bool:
 def need(config: Any, field: str, holds: bool, want: str) -> None:
     """Raises ValueError naming the field, what it is and what it should be."""
     if not holds:
+        found = cut(getattr(config, field))
         raise ValueError(
-            f"configs.{type(config).__name__}: {field} is {cut(getattr(config, field))}; "
-            f"it should be {want}."
+            f"configs.{type(config).__name__}: {field} is {found}; it should be {want}."
         )
 
 

@@ -259,9 +259,10 @@ class DebertaConfig:
         fields = {field.name for field in dataclasses.fields(cls)}
         known = fields | HARMLESS_KEYS | set(ONLY_IF) | set(DECODER_KEYS)
         if unknown := sorted(k for k in set(found) - known if found[k] is not None):
+            names = ", ".join(cut(key)[1:-1] for key in unknown[:8])
             raise ValueError(
                 "configs.DebertaConfig: config.json has keys that are not supported "
-                f"and may change the numbers: {', '.join(cut(k)[1:-1] for k in unknown[:8])}."
+                f"and may change the numbers: {names}."
             )
         lacks = FIXED[family]
         named = {
