@@ -7,7 +7,7 @@ import re
 import pytest
 from test_configs import V3_BASE
 
-from fulcra_jax.configs import DebertaConfig
+from fulcra_jax.configs import DebertaConfig, EvaluatorConfig, SharedHead, read_json
 
 V1_BASE = {  # as published for microsoft/deberta-base
     "model_type": "deberta",
@@ -165,3 +165,77 @@ def test_what_a_family_cannot_honour_is_refused(entries, change, words):
 def test_a_decoder_is_refused_where_it_is_read_only():
     """transformers' DeBERTa does not look at it."""
     assert DebertaConfig.from_hf(V3_BASE | {"is_decoder": True}) == DebertaConfig()
+
+
+SIZES = [
+    "vocab_size",
+    "hidden_size",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "conv_groups",
+    "type_vocab_size",
+    "conv_kernel_size",
+    "max_relative_positions",
+    "position_buckets",
+    "embedding_size",
+    "attention_head_size",
+]
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_size_beyond_every_model_is_refused(name):
+    with pytest.raises(ValueError, match=rf"{name} is 16777217; .* at most 16777216"):
+        DebertaConfig.from_hf(V3_BASE | {name: 2**24 + 1})
+
+
+@pytest.mark.parametrize("layers", [1001, 10**9])
+def test_layers_beyond_every_model_are_refused(layers):
+    with pytest.raises(ValueError, match=r"num_hidden_layers is 1\d+; .* at most 1000"):
+        DebertaConfig.from_hf(V3_BASE | {"num_hidden_layers": layers})
+    assert DebertaConfig.from_hf(V3_BASE | {"num_hidden_layers": 1000})
+
+
+def test_a_head_beyond_every_model_is_refused():
+    with pytest.raises(ValueError, match=r"num_values is 1000000000; .* at most 10000"):
+        SharedHead(num_values=10**9)
+    with pytest.raises(ValueError, match=r"hidden is 1000000000; .* up to 16777216"):
+        SharedHead(hidden=10**9)
+
+
+@pytest.mark.parametrize("odd", [None, [], 3, "/etc/passwd"])
+def test_an_evaluator_entry_that_is_no_object_is_refused(odd):
+    """A text is never opened as a file."""
+    entries = EvaluatorConfig(DebertaConfig()).to_json()
+    for name in ("encoder", "head"):
+        with pytest.raises(ValueError, match=rf"{name} is .*; it should be an object"):
+            EvaluatorConfig.from_json(entries | {name: odd})
+    with pytest.raises(ValueError, match=r"an evaluator is .*; it should be an object"):
+        EvaluatorConfig.from_json(odd)
+
+
+@pytest.mark.parametrize("odd", [None, [], {}, 3])
+def test_a_head_type_that_is_no_text_is_refused(odd):
+    entries = EvaluatorConfig(DebertaConfig()).to_json()
+    with pytest.raises(ValueError, match=r"head type is .*; it should be one of"):
+        EvaluatorConfig.from_json(entries | {"head": {"type": odd}})
+
+
+def test_messages_are_short():
+    for change in ({"model_type": "x" * 9999}, {"\n" + "x" * 9999: 1}):
+        with pytest.raises(ValueError, match="configs") as error:
+            DebertaConfig.from_hf(V3_BASE | change)
+        assert len(str(error.value)) < 300
+        assert "\n" not in str(error.value)
+
+
+def test_deep_json_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="is JSON nested too deeply"):
+        read_json(tmp_path)
+
+
+@pytest.mark.parametrize("path", [None, 3, b"x"])
+def test_what_is_no_path_is_refused(path):
+    with pytest.raises(TypeError, match=r"configs: the path is .*; it should be text"):
+        DebertaConfig.from_hf(path)

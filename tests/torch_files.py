@@ -72,11 +72,11 @@ def storage(kind, key, numel, *view):
     return Persistent("storage", Name("torch", kind), key, "cpu", numel, *view)
 
 
-def tensor(where, offset, shape, strides, function="_rebuild_tensor_v2"):
+def tensor(where, offset, shape, strides, function="_rebuild_tensor_v2", more=()):
     """A tensor over a storage."""
     hooks = Call(Name("collections", "OrderedDict"))
     name = Name("torch._utils", function)
-    return Call(name, where, offset, shape, strides, False, hooks)
+    return Call(name, where, offset, shape, strides, False, hooks, *more)
 
 
 def archive(found, data, *, more=(), compression=zipfile.ZIP_STORED):

@@ -11,7 +11,15 @@ import os
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from fulcra_jax.configs._checks import is_int, is_number, is_rate, need, one_of
+from fulcra_jax.configs._checks import (
+    MOST,
+    cut,
+    is_int,
+    is_number,
+    is_rate,
+    need,
+    one_of,
+)
 from fulcra_jax.configs.families import (
     DECODER_KEYS,
     DEFAULTS,
@@ -22,6 +30,8 @@ from fulcra_jax.configs.families import (
     Family,
 )
 from fulcra_jax.configs.reading import read_json
+
+_MOST_LAYERS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,14 +106,18 @@ class DebertaConfig:
             "max_position_embeddings",
             "conv_groups",
         ):
-            need(self, name, is_int(getattr(self, name), 1), "a positive integer")
+            most = _MOST_LAYERS if name == "num_hidden_layers" else MOST
+            want = f"a positive integer of at most {most}"
+            need(self, name, is_int(getattr(self, name), 1, most), want)
         for name in ("type_vocab_size", "conv_kernel_size"):
-            need(self, name, is_int(getattr(self, name), 0), "an integer >= 0")
+            want = f"an integer >= 0 and at most {MOST}"
+            need(self, name, is_int(getattr(self, name), 0), want)
         for name in ("max_relative_positions", "position_buckets"):
-            need(self, name, is_int(getattr(self, name), -1), "an integer >= -1")
+            want = f"an integer >= -1 and at most {MOST}"
+            need(self, name, is_int(getattr(self, name), -1), want)
         for name in ("embedding_size", "attention_head_size"):
-            size = getattr(self, name)
-            need(self, name, size is None or is_int(size, 1), "positive or None")
+            size, want = getattr(self, name), f"positive or None, at most {MOST}"
+            need(self, name, size is None or is_int(size, 1), want)
         for name in (
             "hidden_dropout_prob",
             "attention_probs_dropout_prob",
@@ -239,15 +253,16 @@ class DebertaConfig:
         family: Any = found.get("model_type")
         if family not in get_args(Family):
             raise ValueError(
-                f"configs.DebertaConfig: model_type is {family!r}; only 'deberta' "
+                f"configs.DebertaConfig: model_type is {cut(family)}; only 'deberta' "
                 "(v1), 'deberta-v2' (v2, v3 and mDeBERTa) and 'bert' can be read."
             )
         fields = {field.name for field in dataclasses.fields(cls)}
         known = fields | HARMLESS_KEYS | set(ONLY_IF) | set(DECODER_KEYS)
         if unknown := sorted(k for k in set(found) - known if found[k] is not None):
+            names = ", ".join(cut(key)[1:-1] for key in unknown[:8])
             raise ValueError(
                 "configs.DebertaConfig: config.json has keys that are not supported "
-                f"and may change the numbers: {', '.join(unknown)}."
+                f"and may change the numbers: {names}."
             )
         lacks = FIXED[family]
         named = {
@@ -267,8 +282,8 @@ class DebertaConfig:
         for key, only in only_if.items():
             if found.get(key) and found[key] != only:
                 raise ValueError(
-                    f"configs.DebertaConfig: {key} is {found[key]!r}; only {only!r} is "
-                    "supported."
+                    f"configs.DebertaConfig: {key} is {cut(found[key])}; only {only!r} "
+                    "is supported."
                 )
         return config
 

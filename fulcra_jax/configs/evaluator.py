@@ -13,6 +13,7 @@ Link = Literal["ternary", "tanh"]
 
 NUM_CLASSES: dict[str, int] = {"ternary": 3, "tanh": 1}
 """Classes per value of each link."""
+_MOST_VALUES = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,14 +39,17 @@ class SharedHead:
 
     def __post_init__(self):
         _checks.need(
-            self, "num_values", _checks.is_int(self.num_values, 1), "a positive integer"
+            self,
+            "num_values",
+            _checks.is_int(self.num_values, 1, _MOST_VALUES),
+            f"a positive integer of at most {_MOST_VALUES}",
         )
         _checks.one_of(self, "pool", get_args(Pool))
         _checks.need(
             self,
             "hidden",
             self.hidden is None or _checks.is_int(self.hidden, 0),
-            "None (the encoder's width), 0 (linear) or a width",
+            f"None (the encoder's width), 0 (linear) or a width up to {_checks.MOST}",
         )
         _checks.need(
             self, "dropout", _checks.is_rate(self.dropout), "a number in [0, 1)"
@@ -105,14 +109,21 @@ class EvaluatorConfig:
           KeyError: if the head's type is unknown; the message lists the known.
           ValueError: if an entry is missing, unknown or out of range.
         """
-        _checks.same_keys(
-            "configs.EvaluatorConfig", entries, {"encoder", "head", "link"}
-        )
+        caller = "configs.EvaluatorConfig"
+        _checks.mapping(caller, entries, "the entry of an evaluator")
+        _checks.same_keys(caller, entries, {"encoder", "head", "link"})
+        for name in ("encoder", "head"):
+            _checks.mapping(caller, entries[name], name)
         head = dict(entries["head"])
         kind = head.pop("type", None)
+        if not isinstance(kind, str):
+            raise ValueError(
+                f"{caller}: head type is {_checks.cut(kind)}; it should be one of "
+                f"{', '.join(HEADS)}."
+            )
         if kind not in HEADS:
             raise KeyError(
-                f"configs.EvaluatorConfig: head type {kind!r} is unknown; known are: "
+                f"{caller}: head type {_checks.cut(kind)} is unknown; known are: "
                 f"{', '.join(HEADS)}."
             )
         fields = {field.name for field in dataclasses.fields(HEADS[kind])}

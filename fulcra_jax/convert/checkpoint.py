@@ -3,16 +3,19 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors
 import safetensors.numpy
 
 from fulcra_jax import configs, values
 from fulcra_jax.configs import DebertaConfig, EvaluatorConfig
 from fulcra_jax.convert import hub, tables, weights
+from fulcra_jax.convert.torch_parts import shown
 
 WEIGHTS = weights.SAFETENSORS
 Config = DebertaConfig | EvaluatorConfig
@@ -103,27 +106,47 @@ def save(
     folder = Path(path)
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"convert.save: {folder} is a file, not a directory.")
+    for name in (WEIGHTS, "config.json"):
+        if (folder / name).is_dir():
+            raise FileExistsError(
+                f"convert.save: {folder / name} is a directory; it should be a file."
+            )
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise FileExistsError(
             f"convert.save: {folder} is not empty; overwrite=True writes into it."
         )
     rows = tables.rows(config)
-    leaves: dict[tuple[str, ...], Any] = dict(_leaves(params))
+    if not isinstance(params, Mapping):
+        raise ValueError(
+            f"convert.save: params is of type {type(params).__name__}; it should be a "
+            "mapping."
+        )
+    leaves = dict(_leaves(params))
     found = {where: np.shape(leaf) for where, leaf in leaves.items()}
     compare("convert.save: params", found, {row.path: row.shape for row in rows})
     tensors = {
         _file_name(name, config): tensor
         for name, tensor in tables.tensors(rows, leaves).items()
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    # Written aside and renamed: an interrupted write leaves no half file behind.
-    aside = folder / f".{WEIGHTS}.part"
-    safetensors.numpy.save_file(tensors, aside, metadata={"format": "pt"})
     text = json.dumps(_config_entries(config), indent=2, ensure_ascii=False) + "\n"
-    config_aside = folder / ".config.json.part"
-    config_aside.write_text(text, encoding="utf-8")
-    os.replace(aside, folder / WEIGHTS)
-    os.replace(config_aside, folder / "config.json")
+    try:
+        _write(folder, tensors, text)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise OSError(f"convert.save: {folder} cannot be written: {error}.") from error
+
+
+def _write(folder: Path, tensors: dict[str, np.ndarray], text: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "config.json"
+    # Written aside and renamed: an interrupted write leaves no half file behind.
+    with tempfile.TemporaryDirectory(prefix=".save-", dir=folder) as name:
+        aside = Path(name)
+        safetensors.numpy.save_file(tensors, aside / WEIGHTS, metadata={"format": "pt"})
+        (aside / config.name).write_text(text, encoding="utf-8")
+        # Between the two there is no configuration, rather than another model's.
+        config.unlink(missing_ok=True)
+        os.replace(aside / WEIGHTS, folder / WEIGHTS)
+        os.replace(aside / config.name, config)
 
 
 def _read_config(folder: Path) -> Config:
@@ -131,7 +154,10 @@ def _read_config(folder: Path) -> Config:
     encoder = DebertaConfig.from_hf(entries)
     if "fulcra" not in entries:
         return encoder
-    config = EvaluatorConfig.from_json(entries["fulcra"])
+    try:
+        config = EvaluatorConfig.from_json(entries["fulcra"])
+    except KeyError as error:
+        raise ValueError(error.args[0]) from error
     ours, theirs = config.encoder.to_hf(), encoder.to_hf()
     differ = sorted(
         key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)
@@ -153,7 +179,9 @@ def _read_params(folder: Path, config: Config) -> dict[str, Any]:
         want = {row.name: row.file_shape for row in rows}
         compare(f"convert.load: {tensors.path}", shapes, want)
         for row in rows:
-            tensor = np.asarray(tensors.tensor(names[row.name]), np.float32)
+            key = names[row.name]
+            what = f"convert.load: {tensors.path}"
+            tensor = weights.float32(what, key, tensors.tensor(key))
             put(params, row.path, np.ascontiguousarray(row.swap(tensor)))
     return params
 
@@ -169,7 +197,8 @@ def named(file: Path, keys: list[str], ignored: tuple[str, ...]) -> dict[str, st
             continue
         if name in names:
             raise ValueError(
-                f"convert.load: {file} holds {name} twice, as {names[name]} and {key}."
+                f"convert.load: {file} holds {shown(name)} twice, as "
+                f"{shown(names[name])} and {shown(key)}."
             )
         names[name] = key
     return names
@@ -204,17 +233,28 @@ def compare(what: str, found: Mapping[Any, tuple], want: Mapping[Any, tuple]) ->
 
 
 def _spelled(name: str | tuple[str, ...]) -> str:
-    return name if isinstance(name, str) else "/".join(name)
+    return shown(name if isinstance(name, str) else "/".join(name))
 
 
 def _leaves(
     tree: Mapping[str, Any], path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], Any]]:
+) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
     for name, branch in tree.items():
+        if not isinstance(name, str):
+            raise ValueError(
+                f"convert.save: params has the key {name!r}; it should be text."
+            )
         if isinstance(branch, Mapping):
             yield from _leaves(branch, (*path, name))
         else:
-            yield (*path, name), branch
+            where = _spelled((*path, name))
+            if not hasattr(branch, "dtype") or not hasattr(branch, "shape"):
+                raise ValueError(
+                    f"convert.save: params has {where} of type "
+                    f"{type(branch).__name__}; it should be an array."
+                )
+            leaf = weights.float32("convert.save: params", where, np.asarray(branch))
+            yield (*path, name), leaf
 
 
 def put(tree: dict[str, Any], path: tuple[str, ...], leaf: np.ndarray) -> None:

@@ -30,6 +30,10 @@ def directory(source: str | os.PathLike, *, revision: str | None = None) -> Path
         no way to it; the message says how to fetch the files by hand.
       ValueError: if there is such a directory, and a revision is given.
     """
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(
+            f"convert.load: the path is {source!r}; it should be text or a Path."
+        )
     folder = Path(source)
     if folder.is_dir():
         if revision is not None:

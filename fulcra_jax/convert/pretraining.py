@@ -3,8 +3,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from fulcra_jax.configs import DebertaConfig
 from fulcra_jax.convert import checkpoint, hub, tables, weights
 from fulcra_jax.convert.tables import Row
+from fulcra_jax.convert.torch_parts import shown
 
 MICROSOFT = "lm_predictions.lm_head."
 LEGACY = "cls.predictions."
@@ -48,37 +48,48 @@ def load_pretraining(path: str | os.PathLike) -> tuple[DebertaConfig, dict[str, 
     """
     folder = hub.directory(path)
     config = DebertaConfig.from_hf(folder)
-    file, arrays = _arrays(folder)
-    names = checkpoint.named(file, list(arrays), _ignored(config))
-    tensors = {_spelt(name): arrays[key] for name, key in names.items()}
+    with weights.open_weights(folder) as tensors:
+        return config, _params(config, tensors)
+
+
+def _params(config: DebertaConfig, tensors: weights.Tensors) -> dict[str, Any]:
+    """Compares all names and shapes before the first tensor is read."""
+    file = tensors.path
+    keys: dict[str, str] = {}
+    ignored = _ignored(config)
+    for name, key in checkpoint.named(file, tensors.names(), ignored).items():
+        if _spelt(name) in keys:
+            raise ValueError(
+                f"convert.load_pretraining: {file} holds {shown(_spelt(name))} twice, "
+                f"as {shown(keys[_spelt(name)])} and {shown(key)}."
+            )
+        keys[_spelt(name)] = key
     rows = [
         dataclasses.replace(row, path=("encoder", *row.path))
         for row in tables.rows(config)
     ]
-    heads = list(_heads(config, tensors))
+    heads = list(_heads(config, keys))
     if not heads:
         raise ValueError(
             f"convert.load_pretraining: {file} holds no pretraining head, that is "
-            f"nothing under {MICROSOFT}, {LEGACY} or {REPLACED}"
+            f"nothing under {MICROSOFT}, {LEGACY} or {REPLACED}."
         )
     want = {row.name: row.file_shape for row in (*rows, *heads)}
     if POSITIONS not in want:
-        tensors.pop(POSITIONS, None)
+        keys.pop(POSITIONS, None)
     if f"{MICROSOFT}bias" in want:
-        tensors = {k: t for k, t in tensors.items() if not k.startswith(LEGACY)}
-    _untie(file, tensors)
-    found = {name: tensor.shape for name, tensor in tensors.items()}
+        keys = {n: key for n, key in keys.items() if not n.startswith(LEGACY)}
+    shapes = {name: tensors.shape(key) for name, key in keys.items()}
+    found = {name: shape for name, shape in shapes.items() if name not in TIED}
     checkpoint.compare(f"convert.load_pretraining: {file}", found, want)
+    _compare_tied(tensors, keys, shapes)
     params: dict[str, Any] = {}
     for row in (*rows, *heads):
-        leaf = row.swap(np.asarray(tensors[row.name], np.float32))
+        key = keys[row.name]
+        what = f"convert.load_pretraining: {file}"
+        leaf = row.swap(weights.float32(what, key, tensors.tensor(key)))
         checkpoint.put(params, row.path, np.ascontiguousarray(leaf))
-    return config, params
-
-
-def _arrays(folder: Path) -> tuple[Path, dict[str, np.ndarray]]:
-    with weights.open_weights(folder) as tensors:
-        return tensors.path, {name: tensors.tensor(name) for name in tensors.names()}
+    return params
 
 
 def _ignored(config: DebertaConfig) -> tuple[str, ...]:
@@ -98,25 +109,27 @@ def _spelt(name: str) -> str:
     return name
 
 
-def _untie(file: Path, tensors: dict[str, np.ndarray]) -> None:
-    """Takes out what is there twice."""
+def _compare_tied(
+    tensors: weights.Tensors, keys: dict[str, str], shapes: dict[str, tuple[int, ...]]
+) -> None:
     for name, origin in TIED.items():
-        if name not in tensors:
+        if name not in keys or origin not in keys:
             continue
-        if origin in tensors and not np.array_equal(tensors[name], tensors[origin]):
+        if shapes[name] != shapes[origin] or not np.array_equal(
+            tensors.tensor(keys[name]), tensors.tensor(keys[origin])
+        ):
             raise ValueError(
-                f"convert.load_pretraining: {file} holds a {name} that differs from "
-                f"{origin}; only tied ones are supported."
+                f"convert.load_pretraining: {tensors.path} holds a {name} that differs "
+                f"from {origin}; only tied ones are supported."
             )
-        del tensors[name]
 
 
-def _heads(config: DebertaConfig, tensors: dict[str, np.ndarray]) -> Iterator[Row]:
+def _heads(config: DebertaConfig, names: Mapping[str, str]) -> Iterator[Row]:
     """The tensors of the heads that begin to be there."""
     D, E = config.hidden_size, config.embedding_width
 
     def holds(start: str) -> bool:
-        return any(name.startswith(start) for name in tensors)
+        return any(name.startswith(start) for name in names)
 
     microsofts = holds(MICROSOFT)
     if microsofts or holds(LEGACY):
@@ -127,7 +140,7 @@ def _heads(config: DebertaConfig, tensors: dict[str, np.ndarray]) -> Iterator[Ro
         yield Row(f"{head}bias", (*inner, "bias"), (config.vocab_size,))
     decodes = D == E and config.num_hidden_layers > 1
     if microsofts and decodes and not config.position_biased_input:
-        if POSITIONS in tensors:
+        if POSITIONS in names:
             where = ("mask_decoder", "position", "embedding")
             yield Row(POSITIONS, where, (config.max_position_embeddings, D))
     if holds(REPLACED):

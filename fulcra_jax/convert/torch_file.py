@@ -83,11 +83,18 @@ class TorchFile:
             return flat.reshape(tensor.shape)
         strides = [stride * flat.itemsize for stride in tensor.strides]
         view = np.lib.stride_tricks.as_strided(flat, tensor.shape, strides)
-        return np.asarray(view, order="C")
+        if view.flags.c_contiguous:
+            return flat.reshape(tensor.shape)
+        return np.array(view, order="C")
 
     def _bytes(self, storage: Storage, first: int, count: int) -> np.ndarray:
         """`[count]` uint8 of a storage."""
         block = self._blocks[storage.key]
+        if first + count > block.nbytes:
+            raise Refused(
+                f"has a tensor that reaches beyond the {block.nbytes} bytes of its "
+                f"storage {shown(storage.key)}"
+            )
         if block.deflated:
             whole = torch_layouts.inflated(self._file, block)
             _compare(zlib.crc32(whole), block, storage)

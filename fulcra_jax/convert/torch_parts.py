@@ -100,7 +100,7 @@ def shown(text: str) -> str:
     >>> print(shown("a" + chr(10) + "b"))
     a\\nb
     """
-    return ascii(text[:80])[1:-1]
+    return ascii(text[:100])[1:-1][:100]
 
 
 def named(module: str, name: str) -> Name:
@@ -215,10 +215,16 @@ def _a(found: Any) -> str:
 
 
 def _tensor(args: tuple[Any, ...]) -> Tensor:
-    """From (storage, offset, shape, strides, ...); the rest is of no use here."""
+    """From (storage, offset, shape, strides, gradient, hooks, metadata)."""
     if len(args) < 4 or not isinstance(args[0], Storage):
         raise Refused("is damaged: a tensor in its pickle has no storage")
     storage, offset, shape, strides = args[:4]
+    if args[6:] and args[6] is not None and args[6] != {}:
+        what = ", ".join(map(shown, args[6])) if isinstance(args[6], dict) else "odd"
+        raise Refused(
+            f"has a tensor with metadata ({what}), which change its numbers; call its "
+            "resolve_neg() or resolve_conj() before saving"
+        )
     for axes in (shape, strides):
         if not isinstance(axes, tuple) or not all(_is_count(axis) for axis in axes):
             raise Refused("has a tensor whose shape or strides are no counts")

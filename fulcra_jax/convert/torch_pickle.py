@@ -14,7 +14,14 @@ import pickle
 import struct
 from typing import Any
 
-from fulcra_jax.convert.torch_parts import Refused, Storage, made, named, storage_of
+from fulcra_jax.convert.torch_parts import (
+    Refused,
+    Storage,
+    made,
+    named,
+    shown,
+    storage_of,
+)
 
 LIMIT = 1 << 22
 """Most bytes of a pickle; a state dict takes about 150 for each tensor."""
@@ -55,7 +62,8 @@ class Pickle:
     Attributes:
       found: the object: text, numbers, tuples, lists, dicts and `Tensor`.
       end: where the pickle ends in the bytes given.
-      storages: every storage it mentions, the first mention of each key.
+      storages: every storage it mentions, the first mention of each key; later ones
+        differ in their views only.
     """
 
     found: Any
@@ -148,7 +156,7 @@ class _Reader:
                 self._push(made(name, args))
             case pickle.BINPERSID:
                 storage = storage_of(self._pop())
-                self._storages.setdefault(storage.key, storage)
+                self._keep(storage)
                 self._push(storage)
             case pickle.BUILD:
                 # An OrderedDict's own attributes: `_metadata`, the versions of modules.
@@ -160,6 +168,15 @@ class _Reader:
                     f"uses the pickle instruction {code!r} (byte {self._at - 1}), "
                     "which no state_dict() needs"
                 )
+
+    def _keep(self, storage: Storage) -> None:
+        first = self._storages.setdefault(storage.key, storage)
+        if (first.dtype, first.numel) != (storage.dtype, storage.numel):
+            raise Refused(
+                f"is damaged: the storage {shown(storage.key)} has {first.numel} "
+                f"elements of {first.dtype} in one place and {storage.numel} of "
+                f"{storage.dtype} in another"
+            )
 
     def _number(self, code: bytes, number: Any) -> None:
         match code:

@@ -12,6 +12,7 @@ import numpy as np
 import safetensors
 
 from fulcra_jax.convert import torch_file
+from fulcra_jax.convert.torch_parts import shown
 
 SAFETENSORS = "model.safetensors"
 TORCH = "pytorch_model.bin"
@@ -93,18 +94,45 @@ def shards(index: str | os.PathLike) -> dict[str, str]:
             f"convert.load: {index} has no weight_map of tensors to files."
         )
     for name, file in found.items():
+        where = str(file)[:80]
         if not isinstance(file, str) or not _is_plain(file):
             raise ValueError(
-                f"convert.load: {index} says that {name} is in {str(file)[:80]!r}, "
+                f"convert.load: {index} says that {shown(name)} is in {where!r}, "
                 "which is no file beside it."
             )
     return found
+
+
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
+
+
+def float32(what: str, name: str, tensor: np.ndarray) -> np.ndarray:
+    """The numbers of a tensor as float32.
+
+    Raises:
+      ValueError: if its dtype is no float's of 16 to 64 bits, or a finite number is
+        beyond float32; the message begins with `what`.
+    """
+    if tensor.dtype.name not in _FLOATS:
+        raise ValueError(
+            f"{what} has {shown(name)} of dtype {tensor.dtype}; it should be one of "
+            f"{', '.join(_FLOATS)}."
+        )
+    with np.errstate(over="ignore"):
+        numbers = np.asarray(tensor, np.float32)
+    if tensor.dtype.name == "float64" and (np.isinf(numbers) & ~np.isinf(tensor)).any():
+        raise ValueError(
+            f"{what} has {shown(name)} of dtype float64 with numbers that are too "
+            "large for float32."
+        )
+    return numbers
 
 
 def _is_plain(file: str) -> bool:
     """Whether it is a name without a folder, on every system."""
     return (
         file.isprintable()
+        and len(file.encode()) <= 255
         and file not in ("", ".", "..")
         and not set(file) & set("/\\:")
     )
@@ -136,7 +164,14 @@ class _Safetensors:
 
     def tensor(self, name: str) -> np.ndarray:
         with _damage_named(self.path):
-            return self._handle.get_tensor(name)
+            try:
+                return self._handle.get_tensor(name)
+            except (AttributeError, TypeError, KeyError) as error:
+                dtype = self._handle.get_slice(name).get_dtype()
+                raise ValueError(
+                    f"convert.load: {self.path} has {shown(name)} of dtype {dtype}; it "
+                    f"should be one of {', '.join(_FLOATS)}."
+                ) from error
 
 
 @contextlib.contextmanager
@@ -144,9 +179,14 @@ def _damage_named(path: Path) -> Iterator[None]:
     try:
         yield
     except safetensors.SafetensorError as error:
-        raise ValueError(
-            f"convert.load: {path} is damaged or no safetensors file: {error}."
-        ) from error
+        with path.open("rb") as file:
+            head = file.read(40)
+        why = f"is damaged or no safetensors file: {shown(str(error))}"
+        if head.startswith(b"version https://git-lfs"):
+            why = "is a git-lfs pointer, not the weights; fetch them with git lfs pull"
+        elif head.lstrip().startswith(b"<"):
+            why = f"is no safetensors file; it begins with {head[:8]!r}"
+        raise ValueError(f"convert.load: {path} {why}.") from error
 
 
 @contextlib.contextmanager
