@@ -3,6 +3,7 @@
 
 import itertools
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -272,13 +273,15 @@ def test_limits_are_named_with_the_function_that_was_called(name, number):
 
 def test_only_a_stream_needs_a_limit_of_texts_a_row():
     message = "^packing.packed_batches: max_segments is None; it should be an integer"
+    limits: Any = LIMITS | {"max_segments": None}
     with pytest.raises(ValueError, match=message):
-        packing.packed_batches([], **LIMITS | {"max_segments": None})
+        packing.packed_batches([], **limits)
 
 
 def test_limits_can_be_integers_of_numpy():
     lengths = [60, 70, 3, 2]
-    found = packing.place(lengths, capacity=np.int64(200), max_segments=np.int8(3))
+    limits: Any = {"capacity": np.int64(200), "max_segments": np.int8(3)}
+    found = packing.place(lengths, **limits)
     assert found.row.tolist() == [0, 0, 0, 1]
 
 
@@ -333,7 +336,7 @@ def test_all_of_int32_is_kept():
 @pytest.mark.filterwarnings("error")
 def test_nothing_has_no_share_of_padding():
     with pytest.raises(ValueError, match=r"^packing.padding_share: the mask has shape"):
-        packing.padding_share([])
+        packing.padding_share(np.array([]))
 
 
 def test_no_text_is_no_row():
