@@ -75,6 +75,13 @@ def test_it_needs_nothing_but_jax_flax_and_numpy():
     [
         (["--rounds", "0"], "rounds is 0; expected at least 1"),
         (["--padded", "1.5"], "padded is 1.5; expected a share in"),
+        (["--padded", "nan"], "padded is nan; expected a share in"),
+        (["--foreign", "nan"], "foreign is nan; expected a share in"),
+        (["--least-seconds", "nan"], "least_seconds is nan; expected seconds in"),
+        (["--least-seconds", "inf"], "least_seconds is inf; expected seconds in"),
+        (["--least-seconds", "-1"], "least_seconds is -1.0; expected seconds in"),
+        (["--compile-limit", "nan"], "compile_limit is nan; expected seconds in"),
+        (["--compile-limit", "-1"], "compile_limit is -1.0; expected seconds in"),
         (["--shapes", "", "--short", ""], "there is no shape or mode to measure"),
     ],
 )
@@ -88,6 +95,10 @@ def test_bad_numbers_are_one_sentence(tmp_path, capsys, flags, message):
     [
         (["--shapes", "8"], "'8' is no shape; expected BATCHxLENGTH"),
         (["--shapes", "0x8"], "'0x8' is no shape"),
+        (["--shapes", "\N{SUPERSCRIPT TWO}x8"], "x8' is no shape; expected BATCHx"),
+        (["--shapes", f"{'9' * 5000}x8"], "is no shape; expected BATCHxLENGTH"),
+        (["--shapes", "1x65537"], "'1x65537' is too large; expected a length of"),
+        (["--short", "4194305x1"], "'4194305x1' is too large; expected a length"),
         (["--skip", "skew"], "'skew' is none of: gather, whole, off"),
         (["--modes", "backward"], "'backward' is none of: forward, training"),
     ],
@@ -96,6 +107,23 @@ def test_bad_words_are_refused_by_name(tmp_path, capsys, flags, message):
     with pytest.raises(SystemExit):
         run(tmp_path, *flags)
     assert message in capsys.readouterr().err
+
+
+def test_results_have_a_place_before_anything_is_measured(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(encoder_ours, "parameters", None)
+    for name in encoder.FILES:
+        (tmp_path / name).mkdir()
+        assert run(tmp_path) == 1
+        message = f"{tmp_path / name} is a directory; it should be a file or free"
+        assert message in capsys.readouterr().err
+        (tmp_path / name).rmdir()
+    (tmp_path / "file").touch()
+    assert run(tmp_path / "file") == 1
+    assert "file is a file; out should be a directory" in capsys.readouterr().err
+    assert run(tmp_path / "file" / "out") == 1
+    assert "out cannot be written to (Not a directory)" in capsys.readouterr().err
 
 
 def test_without_positions_the_scale_is_the_same():

@@ -30,12 +30,34 @@ def test_it_runs_on_the_embedded_corpus(tmp_path, monkeypatch, capsys):
 
 
 def test_a_missing_file_and_bad_numbers_are_one_sentence(tmp_path, capsys):
-    assert packing.main(["--file", str(tmp_path / "none.jsonl")]) == 1
+    out = ["--out", str(tmp_path / "out")]
+    assert packing.main(["--file", str(tmp_path / "none.jsonl"), *out]) == 1
     assert "there is no file" in capsys.readouterr().err
     assert packing.main(["--rounds", "0"]) == 1
     assert "rounds is 0; expected at least 1" in capsys.readouterr().err
     assert packing.main(["--capacity", "4"]) == 1
     assert "capacity is 4; expected a number in" in capsys.readouterr().err
+    assert packing.main(["--retries", "-5"]) == 1
+    assert "retries is -5; expected at least 0" in capsys.readouterr().err
+    for foreign in ("nan", "-0.5", "1.5"):
+        assert packing.main(["--foreign", foreign]) == 1
+        message = f"foreign is {foreign}; expected a share in [0, 1]."
+        assert message in capsys.readouterr().err
+
+
+def test_results_have_a_place_before_anything_is_measured(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(packing_ways, "read_texts", None)
+    for name in packing.FILES:
+        (tmp_path / name).mkdir()
+        assert packing.main(["--out", str(tmp_path)]) == 1
+        message = f"{tmp_path / name} is a directory; it should be a file or free"
+        assert message in capsys.readouterr().err
+        (tmp_path / name).rmdir()
+    (tmp_path / "file").touch()
+    assert packing.main(["--out", str(tmp_path / "file")]) == 1
+    assert "file is a file; out should be a directory" in capsys.readouterr().err
 
 
 def small():

@@ -3,6 +3,7 @@
 
 import itertools
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,7 +127,9 @@ def in_order(lengths):
 
 def test_full_rows_are_found():
     halves = [CAPACITY // 4] * 4 + [CAPACITY // 2] * 2 + [CAPACITY]
-    packed = packing.pack([np.ones(n) for n in halves], capacity=CAPACITY, pad_id=0)
+    packed = packing.pack(
+        [np.ones(n, int) for n in halves], capacity=CAPACITY, pad_id=0
+    )
     assert packing.padding_share(packed["mask"]) == 0.0
 
 
@@ -214,10 +217,6 @@ def test_what_cannot_be_packed_is_named():
 
 
 def test_limits_and_types_are_checked():
-    with pytest.raises(ValueError, match="capacity is 0; it should be at least 1"):
-        packing.place([1], capacity=0)
-    with pytest.raises(ValueError, match="max_segments is 0; it should be at least 1"):
-        packing.place([1], capacity=4, max_segments=0)
     with pytest.raises(ValueError, match=r"lengths has shape \(1, 1\); expected"):
         packing.place([[1]], capacity=4)
     with pytest.raises(ValueError, match="lengths are float64; expected integers"):
@@ -228,8 +227,116 @@ def test_limits_and_types_are_checked():
         packing.pack([SHORT], [ROW], capacity=16, pad_id=0)
     with pytest.raises(ValueError, match="text 0 has 2 ids and 9 types"):
         list(packing.packed_batches([(SHORT, ROW)], **LIMITS))
-    with pytest.raises(ValueError, match="window is 0; it should be at least 1"):
-        list(packing.packed_batches([], **(LIMITS | {"window": 0})))
+
+
+def test_texts_can_come_from_a_generator():
+    ids, types, _ = texts_of(3)
+    packed = packing.pack(
+        (text for text in ids),
+        (kinds for kinds in types),
+        capacity=CAPACITY,
+        pad_id=0,
+    )
+    assert_same_texts(texts_in(packed), ids, types)
+
+
+TOO_MUCH = {
+    "capacity": (0, -1, 65537, True, 8.0, "8", float("nan"), None),
+    "max_segments": (0, -1, True, 2.0, "2", float("nan")),
+    "batch_size": (0, -1, True, 2.0, "2", float("nan"), None),
+    "window": (0, -1, True, 2.0, "2", float("nan"), None),
+    "pad_id": (2**31, -(2**31) - 1, True, 0.0, "0", float("nan"), None),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [(name, x) for name, some in TOO_MUCH.items() for x in some]
+)
+def test_limits_are_named_with_the_function_that_was_called(name, number):
+    ways = {
+        "packed_batches": (LIMITS, lambda **x: packing.packed_batches([], **x)),
+        "pack": (
+            {"capacity": 8, "max_segments": 2, "pad_id": 0},
+            lambda **x: packing.pack([SHORT], **x),
+        ),
+        "place": (
+            {"capacity": 8, "max_segments": 2},
+            lambda **x: packing.place([2], **x),
+        ),
+    }
+    for way, (limits, call) in ways.items():
+        if name in limits:
+            message = f"packing.{way}: {name} is {number!r}; it should be an integer "
+            with pytest.raises(ValueError, match="^" + re.escape(message)):
+                call(**limits | {name: number})
+
+
+def test_only_a_stream_needs_a_limit_of_texts_a_row():
+    message = "^packing.packed_batches: max_segments is None; it should be an integer"
+    limits: Any = LIMITS | {"max_segments": None}
+    with pytest.raises(ValueError, match=message):
+        packing.packed_batches([], **limits)
+
+
+def test_limits_can_be_integers_of_numpy():
+    lengths = [60, 70, 3, 2]
+    limits: Any = {"capacity": np.int64(200), "max_segments": np.int8(3)}
+    found = packing.place(lengths, **limits)
+    assert found.row.tolist() == [0, 0, 0, 1]
+
+
+BAD_TEXTS = [
+    (np.array([2**32 + 5, 1]), "hold 4294967301; they should be in [-2147483648, "),
+    (np.array([1, -(2**31) - 1]), "hold -2147483649; they should be in"),
+    (np.array([1, 2**63], np.uint64), "hold 9223372036854775808; they should be in"),
+    (np.array([1.7, 1.0]), "are float64 of shape (2,); they should be integers of"),
+    (np.array([np.nan, 1.0]), "are float64 of shape (2,); they should be integers"),
+    (np.array([True, False]), "are bool of shape (2,); they should be integers"),
+    (np.ones((2, 2), int), "are int64 of shape (2, 2); they should be integers"),
+    ([[1], [1, 2]], "are a nested list; they should be integers"),
+    ([1, None], "are object of shape (2,); they should be integers"),
+    (["a", "b"], "are <U1 of shape (2,); they should be integers"),
+    ("ab", "are a str; they should be integers of shape [length]."),
+    (None, "are a NoneType; they should be integers of shape [length]."),
+]
+
+
+@pytest.mark.parametrize(("bad", "message"), BAD_TEXTS)
+def test_what_is_no_integer_of_32_bits_is_named(bad, message):
+    def raises(caller, name):
+        whole = f"^packing.{caller}: the {name} of text 2 {re.escape(message)}"
+        return pytest.raises(ValueError, match=whole)
+
+    good = [SHORT, SHORT]
+    with raises("pack", "ids"):
+        packing.pack([*good, bad], capacity=8, pad_id=0)
+    with raises("pack", "types"):
+        packing.pack([*good, SHORT], [*good, bad], capacity=8, pad_id=0)
+    pairs = [(SHORT, SHORT)] * 2
+    with raises("packed_batches", "ids"):
+        list(packing.packed_batches([*pairs, (bad, SHORT)], **LIMITS))
+    with raises("packed_batches", "types"):
+        list(packing.packed_batches([*pairs, (SHORT, bad)], **LIMITS))
+
+
+def test_the_bad_text_is_found_among_many():
+    ids = [SHORT] * 3000
+    ids[2500] = np.array([0, 2**31])
+    with pytest.raises(ValueError, match="ids of text 2500 hold 2147483648"):
+        packing.pack(ids, capacity=8, pad_id=0)
+
+
+def test_all_of_int32_is_kept():
+    ends = np.array([-(2**31), 2**31 - 1])
+    packed = packing.pack([ends], [ends], capacity=2, pad_id=0)
+    assert packed["input_ids"].tolist() == [ends.tolist()]
+    assert packed["token_type_ids"].tolist() == [ends.tolist()]
+
+
+@pytest.mark.filterwarnings("error")
+def test_nothing_has_no_share_of_padding():
+    with pytest.raises(ValueError, match=r"^packing.padding_share: the mask has shape"):
+        packing.padding_share(np.array([]))
 
 
 def test_no_text_is_no_row():

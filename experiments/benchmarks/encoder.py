@@ -24,7 +24,6 @@ import gc
 import importlib.util
 import json
 import os
-import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -48,14 +47,15 @@ from experiments.benchmarks.encoder_ours import Inputs, Mode, Variant, Way
 from experiments.exits import exit_code
 from fulcra_jax.configs import DebertaConfig
 
+FILES = ("encoder.json", "encoder.md", "encoder.png")
+
 
 def benchmark(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measures cell after cell, writes table, figures and plot."""
     check(arguments)
+    out = rounds.directory("benchmarks.encoder", arguments.out, FILES)
     config = encoder_ours.config_of(arguments.model, arguments.layers)
     params = encoder_ours.parameters(config)
-    out = pathlib.Path(arguments.out)
-    out.mkdir(parents=True, exist_ok=True)
     report: dict[str, Any] = {
         "arguments": vars(arguments),
         "machine": about(arguments),

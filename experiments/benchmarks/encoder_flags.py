@@ -11,6 +11,8 @@ VARIANTS = (
     "eager", "compiled", "flash",
 )  # fmt: skip
 TORCH = ("eager", "compiled", "flash")
+MOST_LENGTH, MOST_TOKENS = 65536, 2**22
+MOST_SECONDS = 86400.0
 SWEEP = ((16, 64), (8, 128), (4, 256), (2, 512), (1, 1024), (1, 2048))
 Shape = tuple[int, int]
 
@@ -24,12 +26,23 @@ def shapes(text: str) -> list[Shape]:
     found = []
     for part in filter(None, text.split(",")):
         numbers = part.split("x")
-        if len(numbers) != 2 or not all(x.isdigit() and int(x) > 0 for x in numbers):
+        if len(numbers) != 2 or not all(map(_counts, numbers)):
             raise argparse.ArgumentTypeError(
                 f"{part!r} is no shape; expected BATCHxLENGTH, for example 8x128."
             )
-        found.append((int(numbers[0]), int(numbers[1])))
+        batch, length = map(int, numbers)
+        if length > MOST_LENGTH or batch * length > MOST_TOKENS:
+            raise argparse.ArgumentTypeError(
+                f"{part!r} is too large; expected a length of at most {MOST_LENGTH} "
+                f"and at most {MOST_TOKENS} tokens."
+            )
+        found.append((batch, length))
     return found
+
+
+def _counts(text: str) -> bool:
+    """Whether it is a positive number of at most ten ASCII digits."""
+    return text.isascii() and text.isdigit() and len(text) <= 10 and int(text) > 0
 
 
 def one_or_more(*known: str) -> Callable[[str], list[str]]:
@@ -141,6 +154,12 @@ def check(arguments: argparse.Namespace) -> None:
             raise ValueError(
                 f"benchmarks.encoder: {name} is {getattr(arguments, name)}; expected a "
                 "share in [0, 1]."
+            )
+    for name in ("least_seconds", "compile_limit"):
+        if not 0.0 <= getattr(arguments, name) <= MOST_SECONDS:
+            raise ValueError(
+                f"benchmarks.encoder: {name} is {getattr(arguments, name)}; expected "
+                f"seconds in [0, {MOST_SECONDS:.0f}]."
             )
     if not cells_of(arguments):
         raise ValueError("benchmarks.encoder: there is no shape or mode to measure.")

@@ -38,10 +38,13 @@ from experiments.benchmarks.packing_ways import (
 from experiments.exits import exit_code
 from fulcra_jax.data.batches import Batch
 
+FILES = ("packing.json", "packing.md", "packing.png")
+
 
 def benchmark(arguments: Arguments) -> dict[str, Any]:
     """Measures, writes table, figures and plot."""
     check(arguments)
+    out = rounds.directory("benchmarks.packing", arguments.out, FILES)
     note, every, vocab_size = packing_ways.read_texts(arguments)
     random = np.random.default_rng(0)
     order = random.permutation(len(every.ids))
@@ -71,8 +74,6 @@ def benchmark(arguments: Arguments) -> dict[str, Any]:
     report = report_of(arguments, note, every.of(order), batches, found)
     report["packed logits"] = difference
     report["bars"] = bars(report)
-    out = pathlib.Path(arguments.out)
-    out.mkdir(parents=True, exist_ok=True)
     (out / "packing.json").write_text(json.dumps(report, indent=1) + "\n")
     (out / "packing.md").write_text(table(report))
     print(table(report))
@@ -95,6 +96,15 @@ def check(arguments: Arguments) -> None:
                 f"benchmarks.packing: {field} is {getattr(arguments, field)}; expected "
                 "at least 1."
             )
+    if arguments.retries < 0:
+        raise ValueError(
+            f"benchmarks.packing: retries is {arguments.retries}; expected at least 0."
+        )
+    if not 0.0 <= arguments.foreign <= 1.0:
+        raise ValueError(
+            f"benchmarks.packing: foreign is {arguments.foreign}; expected a share in "
+            "[0, 1]."
+        )
     if not 8 <= arguments.capacity <= 65536:
         raise ValueError(
             f"benchmarks.packing: capacity is {arguments.capacity}; expected a number "

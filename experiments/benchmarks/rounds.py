@@ -12,6 +12,7 @@ import os
 import pathlib
 import platform
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -164,6 +165,32 @@ def digits(number: float) -> str:
     ['0.0123', '1.23', '12,346']
     """
     return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
+
+
+def directory(caller: str, out: str, files: Sequence[str]) -> pathlib.Path:
+    """Makes the directory of the results and tries it, before anything is measured.
+
+    Raises:
+      OSError: if nothing can be written there, or one of the files is a directory.
+    """
+    path = pathlib.Path(out)
+    if path.exists() and not path.is_dir():
+        raise FileExistsError(f"{caller}: {path} is a file; out should be a directory.")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"{caller}: {path} cannot be written to ({error.strerror}); out should be "
+            "a directory that can."
+        ) from None
+    for name in files:
+        if (path / name).is_dir():
+            raise IsADirectoryError(
+                f"{caller}: {path / name} is a directory; it should be a file or free."
+            )
+    return path
 
 
 def cores() -> int:

@@ -8,11 +8,15 @@ R rows, T tokens in a row (the capacity), S places for texts in a row, N texts.
 
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fulcra_jax import _check
+
+_STREAM = "packing.packed_batches"
+_INT32 = np.iinfo(np.int32)
+_RANGES = {"capacity": (1, 65536), "pad_id": (int(_INT32.min), int(_INT32.max))}
 
 
 class Places(NamedTuple):
@@ -46,7 +50,7 @@ def place(
 
     Args:
       lengths: `[N]` int, tokens of each text, in [1, capacity].
-      capacity: tokens of a row.
+      capacity: tokens of a row, at most 65536.
       max_segments: most texts in a row; None for as many as fit.
 
     Returns:
@@ -54,7 +58,7 @@ def place(
 
     Raises:
       ValueError: if a text is empty or longer than a row (cut it before), or a limit is
-        below 1.
+        no integer or out of range.
 
     Reference:
       Johnson 1973, "Near-optimal bin packing algorithms"; for texts: Krell et al. 2021
@@ -64,8 +68,16 @@ def place(
     >>> places.row.tolist(), places.offset.tolist()
     ([1, 0, 0, 1], [5, 0, 6, 0])
     """
+    capacity, max_segments = _limits(
+        "packing.place", optional=True, capacity=capacity, max_segments=max_segments
+    )
     sizes = np.asarray(lengths)
-    _check_sizes("packing.place", sizes, capacity, max_segments)
+    _check_sizes("packing.place", sizes, capacity)
+    return _place(sizes, capacity, max_segments)
+
+
+def _place(sizes: np.ndarray, capacity: int, max_segments: int | None) -> Places:
+    """`place`, of what is checked."""
     most = capacity if max_segments is None else max_segments
     row, offset, order = (np.zeros(len(sizes), np.int32) for _ in range(3))
     used: list[int] = []
@@ -97,8 +109,8 @@ def place(
 
 
 def pack(
-    ids: Sequence[np.ndarray],
-    types: Sequence[np.ndarray] | None = None,
+    ids: Iterable[np.ndarray],
+    types: Iterable[np.ndarray] | None = None,
     *,
     capacity: int,
     max_segments: int | None = None,
@@ -109,7 +121,7 @@ def pack(
     Args:
       ids: N arrays `[length]` int of token ids.
       types: N arrays `[length]` int of token types; None means zeros.
-      capacity: T, tokens of a row.
+      capacity: T, tokens of a row, at most 65536.
       max_segments: S, most texts in a row; None takes as many as the fullest row has.
       pad_id: the id that fills rows up.
 
@@ -122,7 +134,8 @@ def pack(
 
     Raises:
       ValueError: if a text is empty or longer than a row, its types are not as many as
-        its ids, or a limit is below 1.
+        its ids, ids or types are no integers or outside int32, or a limit is no integer
+        or out of range.
 
     >>> rows = pack([np.array([5, 6, 7]), np.array([8, 9])], capacity=6, pad_id=0)
     >>> rows["input_ids"].tolist(), rows["segment_ids"].tolist()
@@ -130,9 +143,33 @@ def pack(
     >>> rows["first"].tolist(), rows["source"].tolist()
     ([[0, 3]], [[0, 1]])
     """
-    types = _types_of(ids, types)
+    caller = "packing.pack"
+    capacity, max_segments, pad_id = _limits(
+        caller,
+        optional=True,
+        capacity=capacity,
+        max_segments=max_segments,
+        pad_id=pad_id,
+    )
+    texts = [_array(caller, "ids", *text) for text in enumerate(ids)]
+    kinds = _types_of(texts, types)
+    _check_sizes(caller, np.array([len(text) for text in texts], np.int64), capacity)
+    numbers = range(len(texts))
+    _check_values(caller, "ids", numbers, texts)
+    _check_values(caller, "types", numbers, kinds)
+    return _pack(texts, kinds, capacity, max_segments, pad_id)
+
+
+def _pack(
+    ids: Sequence[np.ndarray],
+    types: Sequence[np.ndarray],
+    capacity: int,
+    max_segments: int | None,
+    pad_id: int,
+) -> dict[str, np.ndarray]:
+    """`pack`, of what is checked."""
     sizes = np.array([len(text) for text in ids], np.int64)
-    places = place(sizes, capacity=capacity, max_segments=max_segments)
+    places = _place(sizes, capacity, max_segments)
     if max_segments is None:
         max_segments = int(places.place.max(initial=0)) + 1
     R = places.num_rows
@@ -167,7 +204,7 @@ def packed_batches(
     Args:
       texts: ids and token types `[length]` of one text after the other.
       batch_size: R, rows of a batch.
-      capacity: T, tokens of a row.
+      capacity: T, tokens of a row, at most 65536.
       max_segments: S, most texts in a row.
       window: texts that are read before they are packed; more give less padding.
       pad_id: the id that fills rows up.
@@ -178,36 +215,49 @@ def packed_batches(
       in one batch; the same stream gives the same batches.
 
     Raises:
-      ValueError: as `pack`, or if the batch size or the window is below 1.
+      ValueError: as `pack`; for a limit when called, for a text when it is read or its
+        window is packed.
 
     >>> stream = [(np.full(n, n), np.zeros(n, int)) for n in (3, 6, 2, 5)]
     >>> limits = dict(batch_size=1, capacity=8, max_segments=4, window=4, pad_id=0)
     >>> [batch["source"][0, :2].tolist() for batch in packed_batches(stream, **limits)]
     [[1, 2], [3, 0]]
     """
-    for name, number in (("batch_size", batch_size), ("window", window)):
-        if number < 1:
-            raise ValueError(
-                f"packing.packed_batches: {name} is {number}; it should be at least 1."
-            )
+    limits = _limits(
+        _STREAM,
+        batch_size=batch_size,
+        capacity=capacity,
+        max_segments=max_segments,
+        window=window,
+        pad_id=pad_id,
+    )
+    return _batches(texts, *limits)
+
+
+def _batches(
+    texts: Iterable[tuple[np.ndarray, np.ndarray]],
+    batch_size: int,
+    capacity: int,
+    max_segments: int,
+    window: int,
+    pad_id: int,
+) -> Iterator[dict[str, np.ndarray]]:
+    """`packed_batches`, of limits that are checked."""
     held: list[tuple[int, np.ndarray, np.ndarray]] = []
     fresh = 0
 
     def batches(*, last: bool) -> Iterator[dict[str, np.ndarray]]:
         nonlocal held
-        packed = pack(
-            [ids for _, ids, _ in held],
-            [types for _, _, types in held],
-            capacity=capacity,
-            max_segments=max_segments,
-            pad_id=pad_id,
-        )
+        numbers, ids, types = map(list, zip(*held, strict=True))
+        _check_values(_STREAM, "ids", numbers, ids)
+        _check_values(_STREAM, "types", numbers, types)
+        packed = _pack(ids, types, capacity, max_segments, pad_id)
         # The fullest first; equally full rows keep their order.
         order = np.argsort(-packed["mask"].sum(1), kind="stable")
         # The emptiest always waits: the next window may fill it.
         leave = len(order) if last else (len(order) - 1) // batch_size * batch_size
-        numbers = np.array([number for number, _, _ in held], np.int32)
-        numbered = np.where(packed["where"], numbers[packed["source"]], 0)
+        sources = np.array(numbers, np.int32)[packed["source"]]
+        numbered = np.where(packed["where"], sources, 0)
         for start in range(0, leave, batch_size):
             rows = order[start : start + batch_size]
             batch = _empty(batch_size, capacity, max_segments, pad_id)
@@ -218,7 +268,9 @@ def packed_batches(
         kept = packed["source"][stay][packed["where"][stay]]
         held = [held[text] for text in np.sort(kept)]
 
-    for number, (ids, types) in enumerate(texts):
+    for number, (text, kinds) in enumerate(texts):
+        ids = _array(_STREAM, "ids", number, text)
+        types = _array(_STREAM, "types", number, kinds)
         _check_text(number, len(ids), len(types), capacity)
         held.append((number, ids, types))
         fresh += 1
@@ -232,10 +284,19 @@ def packed_batches(
 def padding_share(mask: np.ndarray) -> float:
     """The share of the places that hold no token.
 
+    Raises:
+      ValueError: if there is no place.
+
     >>> padding_share(np.array([[True, True], [True, False]]))
     0.25
     """
-    return 1.0 - float(np.asarray(mask).mean())
+    mask = np.asarray(mask)
+    if not mask.size:
+        raise ValueError(
+            f"packing.padding_share: the mask has shape {mask.shape}; it should "
+            "hold at least one place."
+        )
+    return 1.0 - float(mask.mean())
 
 
 def _empty(R: int, T: int, S: int, pad_id: int) -> dict[str, np.ndarray]:
@@ -252,44 +313,94 @@ def _empty(R: int, T: int, S: int, pad_id: int) -> dict[str, np.ndarray]:
 
 
 def _types_of(
-    ids: Sequence[np.ndarray], types: Sequence[np.ndarray] | None
-) -> Sequence[np.ndarray]:
+    ids: Sequence[np.ndarray], types: Iterable[np.ndarray] | None
+) -> list[np.ndarray]:
     if types is None:
         return [np.zeros(len(text), np.int32) for text in ids]
-    if len(types) != len(ids):
+    found = [_array("packing.pack", "types", *kinds) for kinds in enumerate(types)]
+    if len(found) != len(ids):
         raise ValueError(
-            f"packing.pack: there are {len(ids)} texts and types of {len(types)}; "
+            f"packing.pack: there are {len(ids)} texts and types of {len(found)}; "
             "there should be as many."
         )
-    for number, (text, kinds) in enumerate(zip(ids, types, strict=True)):
+    for number, (text, kinds) in enumerate(zip(ids, found, strict=True)):
         if len(text) != len(kinds):
             raise ValueError(
                 f"packing.pack: text {number} has {len(text)} ids and {len(kinds)} "
                 "types; there should be as many."
             )
-    return types
+    return found
+
+
+def _limits(caller: str, *, optional: bool = False, **limits: Any) -> list[Any]:
+    """The limits as int; only with `optional` may `max_segments` be None."""
+    found: list[Any] = []
+    for name, number in limits.items():
+        if optional and name == "max_segments" and number is None:
+            found.append(None)
+            continue
+        least, most = _RANGES.get(name, (1, None))
+        whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
+        if not whole or number < least or (most is not None and number > most):
+            plain = isinstance(number, int | float | np.number)
+            shown = number if plain else " ".join(repr(number).split())
+            wanted = f"at least {least}" if most is None else f"in [{least}, {most}]"
+            raise ValueError(
+                f"{caller}: {name} is {shown}; it should be an integer {wanted}."
+            )
+        found.append(int(number))
+    return found
+
+
+def _array(caller: str, name: str, number: int, text: Any) -> np.ndarray:
+    """Ids or types of a text; their values are not looked at."""
+    try:
+        array = np.asarray(text)
+    except ValueError:  # Lists of unequal length.
+        found = f"a nested {type(text).__name__}"
+    else:
+        if array.ndim == 1 and (array.dtype.kind in "iu" or not len(array)):
+            return array
+        found = f"{array.dtype} of shape {array.shape}"
+        if not array.ndim:
+            found = f"a {type(text).__name__}"
+    raise ValueError(
+        f"{caller}: the {name} of text {number} are {found}; they should be integers "
+        "of shape [length]."
+    )
+
+
+def _check_values(
+    caller: str, name: str, numbers: Sequence[int], texts: Sequence[np.ndarray]
+) -> None:
+    """Many texts at once: a look at each would take longer than packing them."""
+    for start in range(0, len(texts), 1024):
+        some = texts[start : start + 1024]
+        together = np.concatenate(some)
+        if together.min() >= _INT32.min and together.max() <= _INT32.max:
+            continue
+        for number, text in zip(numbers[start:], some, strict=False):
+            outside = (text < _INT32.min) | (text > _INT32.max)
+            if outside.any():
+                raise ValueError(
+                    f"{caller}: the {name} of text {number} hold {text[outside][0]}; "
+                    f"they should be in [{_INT32.min}, {_INT32.max}]."
+                )
 
 
 def _check_text(number: int, length: int, types: int, capacity: int) -> None:
     """Of a stream, before it is held: its number there is the one to report."""
     if not 1 <= length <= capacity:
-        raise ValueError(
-            _bad_length("packing.packed_batches", number, length, capacity)
-        )
+        raise ValueError(_bad_length(_STREAM, number, length, capacity))
     if types != length:
         raise ValueError(
-            f"packing.packed_batches: text {number} has {length} ids and {types} "
-            "types; there should be as many."
+            f"{_STREAM}: text {number} has {length} ids and {types} types; there "
+            "should be as many."
         )
 
 
-def _check_sizes(
-    caller: str, sizes: np.ndarray, capacity: int, max_segments: int | None
-) -> None:
+def _check_sizes(caller: str, sizes: np.ndarray, capacity: int) -> None:
     _check.shapes(caller, lengths=(sizes, "N"))
-    for name, number in (("capacity", capacity), ("max_segments", max_segments)):
-        if number is not None and number < 1:
-            raise ValueError(f"{caller}: {name} is {number}; it should be at least 1.")
     if len(sizes) and sizes.dtype.kind not in "iu":
         raise ValueError(f"{caller}: lengths are {sizes.dtype}; expected integers.")
     outside = np.flatnonzero((sizes < 1) | (sizes > capacity))
