@@ -108,7 +108,8 @@ def integers(caller: str, name: str, x: Any) -> None:
         raise ValueError(f"{caller}: {name} is {x.dtype}; it should be integers.")
     if x.dtype.itemsize < 4 or not x.size or not _seen(x):
         return
-    low, high = int(np.min(x)), int(np.max(x))
+    numbers = np.asarray(x)
+    low, high = int(numbers.min()), int(numbers.max())
     if low < -(2**31) or high >= 2**31:
         worst = low if low < -(2**31) else high
         raise ValueError(f"{caller}: {name} holds {worst}; it should fit into 32 bits.")

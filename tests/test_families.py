@@ -15,7 +15,7 @@ from experiments.config import RECIPES
 from fulcra_jax.configs import Activation, DebertaConfig
 from fulcra_jax.data import source
 from fulcra_jax.inference import Predictor
-from fulcra_jax.models import Deberta, embeddings
+from fulcra_jax.models import Deberta, Evaluator, embeddings
 from fulcra_jax.models.activations import ACTIVATIONS
 
 SIZES = {
@@ -229,7 +229,10 @@ def test_predictor_names_the_pair_with_an_id_that_has_no_row():
     config = RECIPES["debug"][1]
     tokenizer = script.make_tokenizer(config, source.sample_rows(0, 40))
     evaluator = script.fit_to_data(config, tokenizer).evaluator
-    predictor = Predictor(evaluator, {}, tokenizer, max_length=32)
+    ids = jnp.ones((1, 8), jnp.int32)
+    init = Evaluator(evaluator).init
+    params = init(jax.random.key(0), ids, ids > 0, deterministic=True)["params"]
+    predictor = Predictor(evaluator, params, tokenizer, max_length=32)
     encoded = tokenizer.encode(["a", "b"], ["c", "d"], max_length=32)
     encoded.ids[1][2] = size = evaluator.encoder.vocab_size
     message = rf"pair 1: input_ids holds {size}; it should be in \[0, {size}\)"
