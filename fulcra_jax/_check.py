@@ -85,7 +85,7 @@ def inside(caller: str, name: str, x: Any, size: int) -> None:
 
     It cannot while tracing, nor in an array that is spread over several processes.
     """
-    if isinstance(x, Tracer) or not getattr(x, "is_fully_addressable", True):
+    if not _seen(x):
         return
     outside = (np.asarray(x) < 0) | (np.asarray(x) >= size)
     if outside.any():
@@ -100,8 +100,8 @@ def _seen(x: Any) -> bool:
     return not isinstance(x, Tracer) and getattr(x, "is_fully_addressable", True)
 
 
-def integers(caller: str, name: str, x: Any) -> None:
-    """Raises if an array does not hold integers that fit into 32 bits."""
+def integers(caller: str, name: str, x: Any, *, least: int = -(2**31)) -> None:
+    """Raises if an array does not hold integers in `[least, 2^31)`."""
     if x is None:
         return
     if np.dtype(x.dtype).kind not in "iu":
@@ -110,9 +110,16 @@ def integers(caller: str, name: str, x: Any) -> None:
         return
     numbers = np.asarray(x)
     low, high = int(numbers.min()), int(numbers.max())
-    if low < -(2**31) or high >= 2**31:
-        worst = low if low < -(2**31) else high
-        raise ValueError(f"{caller}: {name} holds {worst}; it should fit into 32 bits.")
+    if low < least or high >= 2**31:
+        worst = low if low < least else high
+        raise ValueError(
+            f"{caller}: {name} holds {worst}; it should be in [{least}, 2^31)."
+        )
+
+
+def segments(caller: str, x: Any) -> None:
+    """Raises if segment ids are no integers, or among the two that attention keeps."""
+    integers(caller, "segment_ids", x, least=2 - 2**31)
 
 
 def flags(caller: str, name: str, x: Any) -> None:
@@ -147,14 +154,19 @@ def texts(caller: str, segment_ids: Any, mask: Any, num_segments: int) -> None:
         )
 
 
-def whole(caller: str, name: str, number: Any, least: int = 1) -> None:
-    """Raises if a size is not an integer of at least `least`."""
+def whole(
+    caller: str, name: str, number: Any, least: int = 1, most: int | None = None
+) -> int:
+    """The number as int; raises if it is no integer in `[least, most]`."""
     good = isinstance(number, int | np.integer) and not isinstance(number, bool)
-    if not good or number < least:
+    if not good or number < least or (most is not None and number > most):
+        wanted = f"of at least {least}" if most is None else f"in [{least}, {most}]"
+        plain = isinstance(number, int | float | np.number)
+        shown = str(number) if plain else " ".join(repr(number).split())
         raise ValueError(
-            f"{caller}: {name} is {number!r:.60}; it should be an integer of at least "
-            f"{least}."
+            f"{caller}: {name} is {shown:.60}; it should be an integer {wanted}."
         )
+    return int(number)
 
 
 def known(caller: str, what: str, name: str, names: Mapping[str, Any] | tuple) -> None:

@@ -48,7 +48,12 @@ def params():
         (IDS, MASK, IDS + 0.5, "segment_ids is float32; it should be integers"),
         (
             IDS, MASK, np.array([[1, 1, 1, 1 + 2**32]]),
-            "segment_ids holds 4294967297; it should fit into 32 bits",
+            r"segment_ids holds 4294967297; it should be in \[-2147483646, 2\^31\)",
+        ),
+        (
+            # The number of padding: its tokens would attend to it.
+            IDS, MASK, np.array([[1, 1, 1, -(2**31)]], np.int32),
+            "segment_ids holds -2147483648; it should be in",
         ),
     ],
 )  # fmt: skip

@@ -8,15 +8,11 @@ R rows, T tokens in a row (the capacity), S places for texts in a row, N texts.
 
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from fulcra_jax import _check
-
-_STREAM = "packing.packed_batches"
-_INT32 = np.iinfo(np.int32)
-_RANGES = {"capacity": (1, 65536), "pad_id": (int(_INT32.min), int(_INT32.max))}
+from fulcra_jax.data import _packing_checks
 
 
 class Places(NamedTuple):
@@ -68,11 +64,11 @@ def place(
     >>> places.row.tolist(), places.offset.tolist()
     ([1, 0, 0, 1], [5, 0, 6, 0])
     """
-    capacity, max_segments = _limits(
-        "packing.place", optional=True, capacity=capacity, max_segments=max_segments
-    )
+    [capacity] = _packing_checks.limits("packing.place", capacity=capacity)
+    if max_segments is not None:
+        _packing_checks.limits("packing.place", max_segments=max_segments)
     sizes = np.asarray(lengths)
-    _check_sizes("packing.place", sizes, capacity)
+    _packing_checks.check_sizes("packing.place", sizes, capacity)
     return _place(sizes, capacity, max_segments)
 
 
@@ -144,19 +140,17 @@ def pack(
     ([[0, 3]], [[0, 1]])
     """
     caller = "packing.pack"
-    capacity, max_segments, pad_id = _limits(
-        caller,
-        optional=True,
-        capacity=capacity,
-        max_segments=max_segments,
-        pad_id=pad_id,
+    capacity, pad_id = _packing_checks.limits(caller, capacity=capacity, pad_id=pad_id)
+    if max_segments is not None:
+        _packing_checks.limits(caller, max_segments=max_segments)
+    texts = [_packing_checks.array_of(caller, "ids", *text) for text in enumerate(ids)]
+    kinds = _packing_checks.types_of(texts, types)
+    _packing_checks.check_sizes(
+        caller, np.array([len(text) for text in texts], np.int64), capacity
     )
-    texts = [_array(caller, "ids", *text) for text in enumerate(ids)]
-    kinds = _types_of(texts, types)
-    _check_sizes(caller, np.array([len(text) for text in texts], np.int64), capacity)
     numbers = range(len(texts))
-    _check_values(caller, "ids", numbers, texts)
-    _check_values(caller, "types", numbers, kinds)
+    _packing_checks.check_values(caller, "ids", numbers, texts)
+    _packing_checks.check_values(caller, "types", numbers, kinds)
     return _pack(texts, kinds, capacity, max_segments, pad_id)
 
 
@@ -223,8 +217,8 @@ def packed_batches(
     >>> [batch["source"][0, :2].tolist() for batch in packed_batches(stream, **limits)]
     [[1, 2], [3, 0]]
     """
-    limits = _limits(
-        _STREAM,
+    limits = _packing_checks.limits(
+        _packing_checks.STREAM,
         batch_size=batch_size,
         capacity=capacity,
         max_segments=max_segments,
@@ -249,8 +243,11 @@ def _batches(
     def batches(*, last: bool) -> Iterator[dict[str, np.ndarray]]:
         nonlocal held
         numbers, ids, types = map(list, zip(*held, strict=True))
-        _check_values(_STREAM, "ids", numbers, ids)
-        _check_values(_STREAM, "types", numbers, types)
+        new = slice(len(held) - fresh, None)  # Those before were checked when new.
+        for name, some in (("ids", ids), ("types", types)):
+            _packing_checks.check_values(
+                _packing_checks.STREAM, name, numbers[new], some[new]
+            )
         packed = _pack(ids, types, capacity, max_segments, pad_id)
         # The fullest first; equally full rows keep their order.
         order = np.argsort(-packed["mask"].sum(1), kind="stable")
@@ -269,9 +266,9 @@ def _batches(
         held = [held[text] for text in np.sort(kept)]
 
     for number, (text, kinds) in enumerate(texts):
-        ids = _array(_STREAM, "ids", number, text)
-        types = _array(_STREAM, "types", number, kinds)
-        _check_text(number, len(ids), len(types), capacity)
+        ids = _packing_checks.array_of(_packing_checks.STREAM, "ids", number, text)
+        types = _packing_checks.array_of(_packing_checks.STREAM, "types", number, kinds)
+        _packing_checks.check_text(number, len(ids), len(types), capacity)
         held.append((number, ids, types))
         fresh += 1
         if fresh == window:
@@ -310,107 +307,3 @@ def _empty(R: int, T: int, S: int, pad_id: int) -> dict[str, np.ndarray]:
         "where": np.zeros((R, S), bool),
         "source": np.zeros((R, S), np.int32),
     }
-
-
-def _types_of(
-    ids: Sequence[np.ndarray], types: Iterable[np.ndarray] | None
-) -> list[np.ndarray]:
-    if types is None:
-        return [np.zeros(len(text), np.int32) for text in ids]
-    found = [_array("packing.pack", "types", *kinds) for kinds in enumerate(types)]
-    if len(found) != len(ids):
-        raise ValueError(
-            f"packing.pack: there are {len(ids)} texts and types of {len(found)}; "
-            "there should be as many."
-        )
-    for number, (text, kinds) in enumerate(zip(ids, found, strict=True)):
-        if len(text) != len(kinds):
-            raise ValueError(
-                f"packing.pack: text {number} has {len(text)} ids and {len(kinds)} "
-                "types; there should be as many."
-            )
-    return found
-
-
-def _limits(caller: str, *, optional: bool = False, **limits: Any) -> list[Any]:
-    """The limits as int; only with `optional` may `max_segments` be None."""
-    found: list[Any] = []
-    for name, number in limits.items():
-        if optional and name == "max_segments" and number is None:
-            found.append(None)
-            continue
-        least, most = _RANGES.get(name, (1, None))
-        whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
-        if not whole or number < least or (most is not None and number > most):
-            plain = isinstance(number, int | float | np.number)
-            shown = number if plain else " ".join(repr(number).split())
-            wanted = f"at least {least}" if most is None else f"in [{least}, {most}]"
-            raise ValueError(
-                f"{caller}: {name} is {shown}; it should be an integer {wanted}."
-            )
-        found.append(int(number))
-    return found
-
-
-def _array(caller: str, name: str, number: int, text: Any) -> np.ndarray:
-    """Ids or types of a text; their values are not looked at."""
-    try:
-        array = np.asarray(text)
-    except ValueError:  # Lists of unequal length.
-        found = f"a nested {type(text).__name__}"
-    else:
-        if array.ndim == 1 and (array.dtype.kind in "iu" or not len(array)):
-            return array
-        found = f"{array.dtype} of shape {array.shape}"
-        if not array.ndim:
-            found = f"a {type(text).__name__}"
-    raise ValueError(
-        f"{caller}: the {name} of text {number} are {found}; they should be integers "
-        "of shape [length]."
-    )
-
-
-def _check_values(
-    caller: str, name: str, numbers: Sequence[int], texts: Sequence[np.ndarray]
-) -> None:
-    """Many texts at once: a look at each would take longer than packing them."""
-    for start in range(0, len(texts), 1024):
-        some = texts[start : start + 1024]
-        together = np.concatenate(some)
-        if together.min() >= _INT32.min and together.max() <= _INT32.max:
-            continue
-        for number, text in zip(numbers[start:], some, strict=False):
-            outside = (text < _INT32.min) | (text > _INT32.max)
-            if outside.any():
-                raise ValueError(
-                    f"{caller}: the {name} of text {number} hold {text[outside][0]}; "
-                    f"they should be in [{_INT32.min}, {_INT32.max}]."
-                )
-
-
-def _check_text(number: int, length: int, types: int, capacity: int) -> None:
-    """Of a stream, before it is held: its number there is the one to report."""
-    if not 1 <= length <= capacity:
-        raise ValueError(_bad_length(_STREAM, number, length, capacity))
-    if types != length:
-        raise ValueError(
-            f"{_STREAM}: text {number} has {length} ids and {types} types; there "
-            "should be as many."
-        )
-
-
-def _check_sizes(caller: str, sizes: np.ndarray, capacity: int) -> None:
-    _check.shapes(caller, lengths=(sizes, "N"))
-    if len(sizes) and sizes.dtype.kind not in "iu":
-        raise ValueError(f"{caller}: lengths are {sizes.dtype}; expected integers.")
-    outside = np.flatnonzero((sizes < 1) | (sizes > capacity))
-    if len(outside):
-        first = int(outside[0])
-        raise ValueError(_bad_length(caller, first, int(sizes[first]), capacity))
-
-
-def _bad_length(caller: str, number: int, length: int, capacity: int) -> str:
-    return (
-        f"{caller}: text {number} has {length} tokens; a row holds 1 to {capacity}. "
-        "Cut texts before they are packed."
-    )

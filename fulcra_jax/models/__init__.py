@@ -6,7 +6,6 @@ from fulcra_jax.configs import EvaluatorConfig as EvaluatorConfig
 from fulcra_jax.configs import SharedHead as SharedHead
 from fulcra_jax.models.deberta import Deberta as Deberta
 from fulcra_jax.models.deberta import PositionTables as PositionTables
-from fulcra_jax.models.deberta import check_ids as check_ids
 from fulcra_jax.models.deberta import position_tables as position_tables
 from fulcra_jax.models.evaluator import Evaluator as Evaluator
 from fulcra_jax.models.evaluator import apply_evaluator as apply_evaluator
@@ -14,6 +13,7 @@ from fulcra_jax.models.heads import HeadOutput as HeadOutput
 from fulcra_jax.models.heads import SharedHeadModule as SharedHeadModule
 from fulcra_jax.models.heads import probs as probs
 from fulcra_jax.models.heads import score as score
+from fulcra_jax.models.inputs import check_ids as check_ids
 from fulcra_jax.models.pretraining import MaskedLm as MaskedLm
 from fulcra_jax.models.pretraining import MaskedLmHead as MaskedLmHead
 from fulcra_jax.models.pretraining import ReplacedTokenHead as ReplacedTokenHead

@@ -124,7 +124,7 @@ def disentangled_attention(
             "disentangled_attention", q, k, pos_q, pos_k, slot_of_distance
         )
     _check.flags("attention.disentangled_attention", "mask", mask)
-    _check.integers("attention.disentangled_attention", "segment_ids", segment_ids)
+    _check.segments("attention.disentangled_attention", segment_ids)
     mask = jnp.asarray(mask, bool)
     keys = None
     if dropout_key is not None and dropout_rate > 0.0:

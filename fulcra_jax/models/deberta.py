@@ -6,17 +6,17 @@ from typing import Any, Literal, cast, get_args
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from fulcra_jax import _check
 from fulcra_jax.configs import DebertaConfig
-from fulcra_jax.models import attention, positions
+from fulcra_jax.models import attention, inputs, positions
 from fulcra_jax.models._parts import dense as _dense
 from fulcra_jax.models._parts import dropout as _dropout
 from fulcra_jax.models._parts import key as _key
 from fulcra_jax.models._parts import norm as _norm
 from fulcra_jax.models._parts import table as _table
 from fulcra_jax.models.activations import ACTIVATIONS
+from fulcra_jax.models.convolution import Conv
 from fulcra_jax.models.embeddings import Embeddings
 
 Remat = Literal["none", "dots", "layer"]
@@ -104,7 +104,7 @@ class Deberta(nn.Module):
             or a token type outside, and a mask that is not 0 or 1.
         """
         config = self.config
-        size = check_inputs(
+        size = inputs.check_inputs(
             "deberta.Deberta", config, input_ids, mask, segment_ids, token_type_ids
         )
         if tables is not None:
@@ -114,7 +114,7 @@ class Deberta(nn.Module):
                     "they know neither dropout nor gradients, so training computes its "
                     "own."
                 )
-            _check_tables(config, tables)
+            inputs.check_tables(config, tables)
         if query_positions is not None:
             rows = "1" if query_positions.shape[:1] == (1,) else "B"
             axes = f"{rows} T {config.hidden_size}"
@@ -338,135 +338,3 @@ class Attention(nn.Module):
             dropout_key=_key(self, rate, deterministic),
         )
         return dense("output")(y.transpose(1, 2, 0, 3).reshape(B, T, D))
-
-
-class Conv(nn.Module):
-    """A convolution over the embeddings, added to the first layer (v2 only)."""
-
-    config: DebertaConfig
-    dtype: Any
-
-    @nn.compact
-    def __call__(
-        self,
-        embedded: jax.Array,
-        x: jax.Array,
-        mask: jax.Array,
-        segment_ids: jax.Array | None,
-        deterministic: bool,
-    ) -> jax.Array:
-        """`[B, T, D]` embeddings and first layer's output to `[B, T, D]`."""
-        config = self.config
-        B, T, D = x.shape
-        taps, groups = config.conv_kernel_size, config.conv_groups
-        init = nn.initializers.normal(config.initializer_range)
-        kernel = self.param("kernel", init, (taps, D // groups, D))
-        bias = self.param("bias", nn.initializers.zeros_init(), (D,))
-        kernel_tgio = kernel.reshape(taps, D // groups, groups, -1).swapaxes(1, 2)
-        y = jnp.broadcast_to(bias.astype(self.dtype), (B, T, D))
-        for tap in range(taps):
-            offset = tap - taps // 2
-            near = _shift(embedded, offset)
-            if segment_ids is not None:
-                same = _shift(segment_ids, offset) == segment_ids
-                near = jnp.where(same[..., None], near, jnp.zeros((), near.dtype))
-            near = near.reshape(B, T, groups, D // groups)
-            weight_gio = kernel_tgio[tap].astype(self.dtype)
-            y += jnp.einsum("btgi,gio->btgo", near, weight_gio).reshape(B, T, D)
-        y = jnp.where(mask[..., None], y, jnp.zeros((), y.dtype))
-        y = _dropout(self, y, config.hidden_dropout_prob, deterministic)
-        x = _norm(config, self.dtype, "norm")(x + ACTIVATIONS[config.conv_act](y))
-        return jnp.where(mask[..., None], x, jnp.zeros((), x.dtype))
-
-
-def check_ids(
-    caller: str, config: DebertaConfig, input_ids: Any, token_type_ids: Any = None
-) -> None:
-    """Raises ValueError if an id or a token type is outside its table.
-
-    While tracing nothing can be read and nothing is raised: the encoder gives NaN.
-
-    Args:
-      caller: the public name to blame.
-      config: the encoder's.
-      input_ids: ints of any shape.
-      token_type_ids: ints of any shape, or None.
-    """
-    _check.inside(caller, "input_ids", input_ids, config.vocab_size)
-    if token_type_ids is not None and config.type_vocab_size:
-        _check.inside(caller, "token_type_ids", token_type_ids, config.type_vocab_size)
-
-
-def check_inputs(
-    caller: str,
-    config: DebertaConfig,
-    input_ids: Any,
-    mask: Any,
-    segment_ids: Any = None,
-    token_type_ids: Any = None,
-) -> dict[str, int]:
-    """The sizes B and T of a batch that the encoder can read.
-
-    Raises:
-      ValueError: as `Deberta`.
-    """
-    for name, array in (("input_ids", input_ids), ("mask", mask)):
-        if array is None:
-            raise ValueError(f"{caller}: {name} is None; expected an array [B, T].")
-    size = _check.shapes(
-        caller,
-        input_ids=(input_ids, "B T"),
-        mask=(mask, "B T"),
-        segment_ids=(segment_ids, "B T"),
-        token_type_ids=(token_type_ids, "B T"),
-    )
-    if not size["B"] or not size["T"]:
-        raise ValueError(
-            f"{caller}: input_ids has shape {tuple(input_ids.shape)}; there should be "
-            "a row and a token."
-        )
-    for name, array in (
-        ("input_ids", input_ids),
-        ("segment_ids", segment_ids),
-        ("token_type_ids", token_type_ids),
-    ):
-        _check.integers(caller, name, array)
-    _check.flags(caller, "mask", mask)
-    check_ids(caller, config, input_ids, token_type_ids)
-    return size
-
-
-def _check_tables(config: DebertaConfig, tables: Any) -> None:
-    count = len(tables) if isinstance(tables, tuple | list) else None
-    if count != config.num_hidden_layers:
-        found = type(tables).__name__ if count is None else f"of {count} layers"
-        raise ValueError(
-            f"deberta.Deberta: tables are {found}; expected what position_tables "
-            f"returns, of {config.num_hidden_layers} layers."
-        )
-    H, K, rows = config.num_attention_heads, config.head_size, 2 * config.span
-    for layer, pair in enumerate(tables):
-        if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise ValueError(
-                f"deberta.Deberta: tables of layer {layer} are {pair!r:.40}; expected "
-                "position queries and position keys."
-            )
-        for term, table in zip(("p2c", "c2p"), pair, strict=True):
-            needed = config.relative_attention and term in config.pos_att_type
-            shape = None if table is None else tuple(np.shape(table))
-            want = (H, rows, K) if needed else None
-            if shape != want:
-                raise ValueError(
-                    f"deberta.Deberta: the {term} table of layer {layer} has shape "
-                    f"{shape}; this configuration has {want}. Use its position_tables."
-                )
-
-
-def _shift(x: jax.Array, offset: int) -> jax.Array:
-    """x[:, t + offset] at t, zero outside."""
-    T = x.shape[1]
-    pad = [(0, 0)] * x.ndim
-    pad[1] = (max(-offset, 0), max(offset, 0))
-    return jax.lax.slice_in_dim(
-        jnp.pad(x, pad), max(offset, 0), max(offset, 0) + T, axis=1
-    )

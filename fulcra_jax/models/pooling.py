@@ -43,7 +43,7 @@ def members(
     if segment_ids is None or num_segments is None:
         return jnp.asarray(mask, bool)[:, None]
     _check.whole(caller, "num_segments", num_segments)
-    _check.integers(caller, "segment_ids", segment_ids)
+    _check.segments(caller, segment_ids)
     _check.texts(caller, segment_ids, mask, num_segments)
     mask = jnp.asarray(mask, bool)
     number = jnp.arange(1, num_segments + 1, dtype=jnp.int32)

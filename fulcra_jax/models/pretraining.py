@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from fulcra_jax import _check
 from fulcra_jax.configs import DebertaConfig
-from fulcra_jax.models import _parts, attention, deberta
+from fulcra_jax.models import _parts, attention, inputs
 from fulcra_jax.models.activations import ACTIVATIONS
 from fulcra_jax.models.deberta import Deberta
 from fulcra_jax.models.embeddings import positions
@@ -136,15 +136,10 @@ class MaskedLm(nn.Module):
           `EnhancedMaskDecoder`, for what queries and keys are.
         """
         places = None
-        deberta.check_inputs(
-            "pretraining.MaskedLm",
-            self.config,
-            input_ids,
-            mask,
-            segment_ids,
-            token_type_ids,
-        )
         if self.enhanced:
+            # The decoder's positions are made before the encoder checks anything.
+            caller = "pretraining.MaskedLm"
+            inputs.check_inputs(caller, self.config, input_ids, mask, segment_ids)
             places = self.mask_decoder(mask.astype(bool), segment_ids)
         states = self.encoder(
             input_ids,
