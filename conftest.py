@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Devices, strict shapes and names for all tests, docstring examples included."""
 
+from importlib.util import find_spec
+
 import jax
 import pytest
 
 # Needs google-tunix, and importing that changes settings of flax for all other tests.
 collect_ignore = ["fulcra_jax/alignment/tunix"]
+if find_spec("torch") is None:
+    collect_ignore.append("experiments/benchmarks/encoder_references.py")
 
 # Before the first array: the number of devices is fixed when the backend starts.
 jax.config.update("jax_num_cpu_devices", 8)
