@@ -4,12 +4,16 @@
 import json
 import pathlib
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments import controls, demo, evaluate, floors
 from experiments import train as script
-from fulcra_jax import alignment, cli, inference
+from experiments.config import RECIPES
+from fulcra_jax import alignment, cli, convert, inference, models
+from fulcra_jax.configs import DebertaConfig
 from fulcra_jax.data import source
 
 SHARED = pathlib.Path(__file__).parents[2] / "shared" / "data" / "fulcra"
@@ -153,6 +157,26 @@ def test_score_needs_a_run(tmp_path, capsys):
     words = ["score", "--run", str(tmp_path / "none"), "--response", "a"]
     assert cli.main(words) == 1
     assert "does not exist" in capsys.readouterr().err
+
+
+def test_score_names_a_folder_that_it_cannot_use(tmp_path, capsys):
+    words = ["score", "--run", str(tmp_path), "--response", "a"]
+    assert cli.main(words) == 1
+    assert "is neither a run, which has a config.py, nor" in capsys.readouterr().err
+    encoder = DebertaConfig(
+        vocab_size=9, hidden_size=4, num_hidden_layers=1, num_attention_heads=1,
+        intermediate_size=4,
+    )  # fmt: skip
+    model = models.Deberta(encoder)
+    ids = jnp.ones((1, 3), jnp.int32)
+    params = model.init(jax.random.key(0), ids, ids, deterministic=True)["params"]
+    convert.save(tmp_path, encoder, params)
+    assert cli.main(words) == 1
+    said = capsys.readouterr().err
+    # The recipe that the advice names is one.
+    assert "without a value head" in said
+    recipe = said.partition("experiments.train ")[2].split()[0]
+    assert recipe in RECIPES
 
 
 def scored(path, evaluators=("e", "e", "e", "e", "e")):
