@@ -12,7 +12,7 @@ import pytest
 from experiments import controls, demo, evaluate, floors
 from experiments import train as script
 from experiments.config import RECIPES
-from fulcra_jax import alignment, cli, convert, inference, models
+from fulcra_jax import alignment, cli, convert, inference, models, targets
 from fulcra_jax.configs import DebertaConfig
 from fulcra_jax.data import source
 
@@ -218,6 +218,24 @@ def test_rerank_writes_the_best_answers_in_the_format_it_reads(tmp_path, capsys)
     words = ["rerank", path, "--target", "ideal", "--n", "1", "--seed", "3"]
     assert cli.main([*words, "--gate", "official"]) == 0
     assert "best met by an answer without values" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["rerank", "pairs"])
+def test_the_help_of_target_lists_the_names(command, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for name in targets.EXPLICIT:
+        assert name in said
+
+
+def test_a_target_may_begin_with_a_negative_number(tmp_path, capsys):
+    path = scored(tmp_path / "scores.jsonl")
+    assert cli.main(["rerank", path, "--target", "-1,0,0,0,0,1,0,0,0,0"]) == 0
+    assert cli.main(["rerank", path, "--target=-1,0,0,0,0,1,0,0,0,0"]) == 0
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    assert "Scores answers with a trained evaluator, and" in capsys.readouterr().out
 
 
 def test_pairs_are_written_for_each_kind_of_trainer(tmp_path, capsys):

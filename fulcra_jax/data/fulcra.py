@@ -17,9 +17,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 
-from fulcra_jax import catalogue, values
+from fulcra_jax import _extras, catalogue, values
+
+try:
+    import tensorflow_datasets as tfds
+except ModuleNotFoundError as error:
+    raise _extras.missing("fulcra_jax.data.fulcra", "data", error) from error
+
 from fulcra_jax.data import source
 from fulcra_jax.data.rows import Policy, Row, write_rejects
 

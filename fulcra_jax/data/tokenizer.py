@@ -13,10 +13,15 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
+from fulcra_jax import _extras
+
 # transformers says at import that torch is missing; here it only tokenizes.
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-import tokenizers
-import transformers
+try:
+    import tokenizers
+    import transformers
+except ModuleNotFoundError as error:
+    raise _extras.missing("fulcra_jax.data.tokenizer", "data", error) from error
 
 from fulcra_jax.data.rows import RowError, check_text
 
