@@ -9,7 +9,7 @@ its family's default in Hugging Face instead, which is often another one.
 import dataclasses
 import os
 from collections.abc import Mapping
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol, get_args, runtime_checkable
 
 from fulcra_jax.configs._checks import (
     MOST,
@@ -34,6 +34,7 @@ from fulcra_jax.configs.reading import read_json
 _MOST_LAYERS = 1000
 
 
+@runtime_checkable
 class HasDict(Protocol):
     """A configuration of transformers."""
 
@@ -266,7 +267,7 @@ class DebertaConfig:
         """
         if isinstance(source, Mapping):
             found = source
-        elif hasattr(source, "to_dict"):
+        elif isinstance(source, HasDict):
             found = source.to_dict()
         else:
             found = read_json(source)

@@ -154,7 +154,11 @@ class PairTokenizer:
         return str(self._tokenizer.decode(plain, skip_special_tokens=True)).strip()
 
     def save(self, path: str | pathlib.Path, *, max_length: int | None = None) -> None:
-        """Writes the tokenizer as a Hugging Face directory, with its `max_length`."""
+        """Writes the tokenizer as a Hugging Face directory, with its `max_length`.
+
+        Opened with transformers, one that was trained here adds no special tokens:
+        `encode` places them.
+        """
         if max_length is not None:
             self._tokenizer.model_max_length = max_length
         self._tokenizer.save_pretrained(str(path))
