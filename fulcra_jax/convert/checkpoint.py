@@ -80,7 +80,8 @@ def load_encoder(
       revision: as for `load`.
 
     Returns:
-      The encoder's configuration and parameter tree, as `load` does.
+      The encoder's configuration and parameter tree, as `load` does, for
+      `Deberta(config).apply({"params": params}, ...)`.
 
     Raises:
       FileNotFoundError: as `load`.
