@@ -22,10 +22,12 @@ from typing import Any
 import tyro
 
 from experiments import floors
-from experiments.config import RECIPES, Config
+from experiments.config import Config
 from experiments.evaluate import truth_of
 from experiments.exits import exit_code
-from experiments.train import read_corpus, train
+from experiments.prepare import read_corpus
+from experiments.recipes import RECIPES
+from experiments.train import train
 from fulcra_jax.data.rows import Row
 from fulcra_jax.data.source import Folder
 from fulcra_jax.inference import Predictor

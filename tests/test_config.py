@@ -5,7 +5,8 @@ import dataclasses
 
 import pytest
 
-from experiments.config import RECIPES, Config, Loss, Text, load_config, save_config
+from experiments.config import Config, Loss, Text, load_config, save_config
+from experiments.recipes import RECIPES
 from fulcra_jax.configs import DebertaConfig, EvaluatorConfig, SharedHead
 from fulcra_jax.data.source import Folder
 from fulcra_jax.training.optimizer import Optimizer, learning_rate
@@ -32,6 +33,10 @@ def test_every_recipe_is_read_back_as_it_was(name, tmp_path):
         ("Config(source=5)", "source is 5; it should be a"),
         ("Config(text=None)", "text is None; it should be a Text"),
         ("Config(steps=8.5)", "steps is 8.5; it should be a int"),
+        ("Config(keep=True)", "Config: keep is True; it should be a int"),
+        ("Config(epochs='a')", "Config: epochs is 'a'; it should be a float"),
+        ("Config(text=Text(cache=3))", "Text: cache is 3; it should be a str"),
+        ("Config(text=Text(packed='x'))", "packed is 'x'; it should be a bool"),
         ("Config(optimizer=(1, 2))", "optimizer is .*; it should be a Optimizer"),
         ("Config(batch_size=0)", r"batch_size is 0; it should be in \[1"),
     ],
@@ -55,6 +60,7 @@ def test_a_file_that_is_no_configuration_is_refused(text, message, tmp_path):
         (lambda: Optimizer(peak_lr=0.0), r"peak_lr is 0.0; it should be in \(0"),
         (lambda: Optimizer(peak_lr=float("nan")), "peak_lr is nan"),
         (lambda: Optimizer(b1=1.0), "b1 is 1.0"),
+        (lambda: Optimizer(eps=0.0), r"eps is 0.0; it should be in \(0"),
         (lambda: Config(evaluator=FIVE_VALUES), "num_values is 5; it should be 10"),
         (lambda: Optimizer(schedule="step"), "cosine, linear or constant"),
         (lambda: learning_rate(Optimizer(), 50), "there are only 50 steps"),

@@ -2,7 +2,6 @@
 """Training: the same on any mesh, resumes bit for bit, refuses in one sentence."""
 
 import json
-import os
 import pathlib
 import random
 import re
@@ -17,12 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import prepare
 from experiments import train as script
-from experiments.config import RECIPES
+from experiments.recipes import RECIPES
 from fulcra_jax import models
-from fulcra_jax.data import batches, source
+from fulcra_jax.data import batches, source, tokens
 from fulcra_jax.inference import Predictor
-from fulcra_jax.training import checkpoint, optimizer, sharding, step
+from fulcra_jax.training import optimizer, sharding, step
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = [
@@ -107,7 +107,8 @@ def test_a_stopped_run_saves_says_how_to_go_on_and_ends_the_same(
     wait_for_steps(process, run, 3)
     process.send_signal(sign)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
+    # A machine that is taken away is no failure.
+    assert process.returncode == (130 if sign == signal.SIGINT else 0)
     assert f"--resume {run}" in said
     assert "Traceback" not in said
 
@@ -134,15 +135,18 @@ def test_a_run_directory_holds_what_it_should(finished):
     ("words", "message"),
     [
         (["debug", "--data", "nowhere"], "nowhere does not exist"),
-        (["debug", "--batch-size", "12", "--devices", "8"], "no multiple of the 8"),
-        (["debug", "--devices", "99"], "num_devices is 99; it should be in"),
+        (["debug", "--batch-size", "12", "--mesh.data", "8"], "no multiple of the 8"),
+        (["debug", "--mesh.data", "99"], "needs 99 devices; there are"),
         (["debug", "--optimizer.warmup-steps", "40"], "there are only 40 steps"),
-        (["debug", "--pretrained", "nowhere"], "nowhere does not exist"),
+        (["debug", "--pretrained", "nowhere"], "nowhere, which does not exist"),
         (["debug", "--text.tokenizer", "nowhere"], "nowhere does not exist"),
+        (["debug", "--text.vocab-size", "99999999999"], "it should be in .261, "),
+        (["debug", "--profile", "-1"], "--profile is -1; it should be a number of st"),
         (["demo-real"], "the recipe demo-real needs rows: give --data"),
         (["paper", "--data", "x"], "the recipe paper needs weights: give --pretrained"),
         (["--resume", "nowhere"], "nowhere is no run"),
         (["--resume", "x", "--run", "y"], "--resume takes no other argument"),
+        (["--resume", "x", "--mesh.data=1", "--steps=9"], "takes no other argument"),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(
@@ -231,6 +235,23 @@ def test_a_run_stopped_before_its_first_step_resumes(finished, tmp_path):
     assert (run / "model" / "model.safetensors").read_bytes() == whole
 
 
+@pytest.mark.slow
+def test_a_damaged_checkpoint_is_set_aside_and_the_run_ends_the_same(
+    finished, tmp_path
+):
+    run = tmp_path / "damaged"
+    shutil.copytree(finished, run)
+    shutil.rmtree(run / "model")
+    for file in (run / "checkpoints" / "24").rglob("d/*"):
+        file.write_bytes(file.read_bytes()[:-20])
+    said = run_process("--resume", str(run))
+    assert re.search(r"^warning: checkpoint: step 24 in .* is damaged", said.stderr)
+    assert said.stderr.count("\n") == 1
+    assert "resumed at step 20" in said.stdout
+    whole = (finished / "model" / "model.safetensors").read_bytes()
+    assert (run / "model" / "model.safetensors").read_bytes() == whole
+
+
 def test_changed_data_is_refused_on_resume(finished, tmp_path, capsys):
     run = tmp_path / "other"
     shutil.copytree(finished, run)
@@ -241,7 +262,7 @@ def test_changed_data_is_refused_on_resume(finished, tmp_path, capsys):
 
 
 def test_nan_stops_the_run_and_names_the_step(tmp_path, capsys, monkeypatch):
-    real = script.make_cell_loss
+    real = prepare.make_cell_loss
 
     def broken(config, evaluator, examples):
         cell_loss = real(config, evaluator, examples)
@@ -250,23 +271,29 @@ def test_nan_stops_the_run_and_names_the_step(tmp_path, capsys, monkeypatch):
             cells, where = cell_loss(params, batch, key)
             # The key differs by step: about every fourth one breaks.
             bad = jax.random.bernoulli(key, 0.25)
-            return jnp.where(bad, jnp.nan, cells), where
+            return cells * jnp.where(bad, jnp.nan, 1.0), where
 
         return loss
 
-    monkeypatch.setattr(script, "make_cell_loss", broken)
+    monkeypatch.setattr(prepare, "make_cell_loss", broken)
     run = tmp_path / "nan"
-    assert script.main(["debug", "--run", str(run), "--devices", "1", *SMALL]) == 1
-    assert "the loss is nan at step" in capsys.readouterr().err
+    assert script.main(["debug", "--run", str(run), "--mesh.data", "1", *SMALL]) == 1
+    said = capsys.readouterr().err
+    found = re.search(r"the loss is nan at step (\d+); the gradient is not", said)
+    assert found, said
+    assert re.search(r"in \d+ of \d+ leaves, the first is encoder/", said), said
     assert not (run / "model").exists()
+    # Nothing after the last good step is kept.
+    kept = [int(path.name) for path in (run / "checkpoints").glob("[0-9]*")]
+    assert all(step < int(found[1]) for step in kept)
 
 
 def test_one_device_and_eight_train_alike():
     config = RECIPES["debug"][1]
     rows = source.sample_rows(0, 64)
-    tokenizer = script.make_tokenizer(config, rows)
-    config = script.fit_to_data(config, tokenizer)
-    examples = script.encode(config, tokenizer, rows)
+    tokenizer = prepare.make_tokenizer(config, rows)
+    config = prepare.fit_to_data(config, tokenizer)
+    examples = prepare.encode(config, tokenizer, rows)
     evaluator = models.Evaluator(config.evaluator)
     transformation = optimizer.make_optimizer(
         optimizer.Optimizer(peak_lr=1e-4, warmup_steps=2), 20
@@ -283,7 +310,7 @@ def test_one_device_and_eight_train_alike():
         rows_place = sharding.batch_sharding(mesh)
         train_step = jax.jit(
             step.make_train_step(
-                script.make_cell_loss(config, evaluator, examples),
+                prepare.make_cell_loss(config, evaluator, examples),
                 transformation,
                 seed=0,
             ),
@@ -311,9 +338,13 @@ def test_one_device_and_eight_train_alike():
 def test_shuffled_labels_keep_texts_and_label_counts():
     config = RECIPES["debug"][1]
     rows = source.sample_rows(0, 40)
-    examples = script.encode(config, script.make_tokenizer(config, rows), rows)
-    shuffled = script.shuffle_labels(examples, 0)
-    assert shuffled.encoded is examples.encoded
+    examples = prepare.encode(config, prepare.make_tokenizer(config, rows), rows)
+    examples = tokens.Tokens.in_memory(examples)
+    shuffled = prepare.shuffle_labels(examples, 0)
+    for ours, theirs in zip(
+        shuffled.joined(np.arange(40)), examples.joined(np.arange(40)), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
     assert (shuffled.labels != examples.labels).any()
     np.testing.assert_array_equal(
         np.sort(shuffled.labels, axis=0), np.sort(examples.labels, axis=0)
@@ -346,28 +377,3 @@ def test_predictor_refuses_what_is_no_evaluator(finished, tmp_path):
     shutil.copytree(finished, unfinished, ignore=shutil.ignore_patterns("model"))
     with pytest.raises(FileNotFoundError, match="the run is not finished"):
         Predictor.load(unfinished)
-
-
-def test_checkpoints_keep_the_newest_and_say_when_there_is_none(tmp_path):
-    state = {"a": jnp.arange(3.0)}
-    with checkpoint.Checkpoints(tmp_path / "c", keep=2) as saved:
-        with pytest.raises(FileNotFoundError, match="holds no whole checkpoint"):
-            saved.restore(state)
-        for number in (1, 2, 3):
-            saved.save(number, {"a": state["a"] + number})
-        saved.save(3, state)  # a second save of a step is none
-        saved.wait()
-        assert saved.latest_step() == 3
-        np.testing.assert_array_equal(saved.restore(state)["a"], [3.0, 4.0, 5.0])
-    kept = {name for name in os.listdir(tmp_path / "c") if name.isdigit()}
-    assert kept == {"2", "3"}
-
-
-def test_sharding_names_the_leaf_that_does_not_fit():
-    mesh = sharding.make_mesh(8)
-    spec = jax.sharding.PartitionSpec("data")
-    tree = {"a": {"kernel": jax.ShapeDtypeStruct((12, 4), jnp.float32)}}
-    with pytest.raises(ValueError, match="a/kernel has 12 rows on mesh axis 'data'"):
-        sharding.shardings(tree, (("a/.*", spec),), mesh)
-    with pytest.raises(ValueError, match="no rule matches a/kernel"):
-        sharding.shardings(tree, (("b", spec),), mesh)
