@@ -2,6 +2,8 @@
 """AdamW with linear warm-up and a decay, as one validated dataclass."""
 
 import dataclasses
+import re
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
@@ -25,6 +27,12 @@ class Optimizer:
     """Decoupled decay; biases and norms are left out."""
     clip_norm: float = 0.0
     """Largest global norm of the gradient; 0 does not clip."""
+    layer_decay: float = 1.0
+    """Learning rate of a layer over that of the one above it; 1 treats all alike. The
+    head has `peak_lr`, the embeddings the lowest."""
+    average: float = 0.0
+    """Decay of a moving average of the parameters, which is then judged and exported;
+    0 keeps none."""
 
     def __post_init__(self) -> None:
         for field, low, high in (
@@ -35,12 +43,15 @@ class Optimizer:
             ("eps", 0.0, 1.0),
             ("weight_decay", 0.0, 100.0),
             ("clip_norm", 0.0, 1e9),
+            ("layer_decay", 0.0, 1.0),
+            ("average", 0.0, 0.999999),
         ):
             number = getattr(self, field)
-            if not low <= number <= high or (field == "peak_lr" and number == 0):
+            above = field in ("peak_lr", "layer_decay")
+            if not low <= number <= high or (above and number == 0):
                 raise ValueError(
                     f"optimizer.Optimizer: {field} is {number}; it should be in "
-                    f"{'(' if field == 'peak_lr' else '['}{low}, {high}]."
+                    f"{'(' if above else '['}{low}, {high}]."
                 )
         if self.schedule not in ("cosine", "linear", "constant"):
             raise ValueError(
@@ -84,9 +95,57 @@ def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformatio
         weight_decay=config.weight_decay,
         mask=decays,
     )
+    parts = [adamw]
     if config.clip_norm:
-        return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw)
-    return adamw
+        parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
+    if config.layer_decay != 1.0:
+        parts.append(scale_by_layer(config.layer_decay))
+    return optax.chain(*parts) if len(parts) > 1 else adamw
+
+
+def scale_by_layer(decay: float) -> optax.GradientTransformation:
+    """Updates smaller by a factor for every layer below the head.
+
+    Of L layers, counted from 0, layer l has the factor decay^(L - l), embeddings,
+    position table and what else serves all layers decay^(L + 1), the head 1. After
+    AdamW it scales the learning rate, and with it the weight decay.
+
+    Args:
+      decay: the factor of one layer, (0, 1].
+
+    Reference:
+      Clark et al. 2020 (arXiv 2003.10555), appendix B: layer-wise learning rate decay.
+    """
+
+    def update(updates: Any, params: Any) -> Any:
+        del params
+        names = [
+            jax.tree_util.keystr(path, simple=True, separator="/")
+            for path, _ in jax.tree_util.tree_flatten_with_path(updates)[0]
+        ]
+        below = layers_below(names)
+        leaves, structure = jax.tree.flatten(updates)
+        scaled = [leaf * decay**n for leaf, n in zip(leaves, below, strict=True)]
+        return jax.tree.unflatten(structure, scaled)
+
+    return optax.stateless(update)
+
+
+def layers_below(names: Sequence[str]) -> list[int]:
+    """How many layers a leaf lies below the head, by its path.
+
+    >>> paths = ["encoder/embeddings/word", "encoder/layer_0/up", "encoder/layer_1/up"]
+    >>> layers_below([*paths, "head/values"])
+    [3, 2, 1, 0]
+    """
+    found = [re.search(r"(?:^|/)layer_(\d+)/", name) for name in names]
+    L = max((int(match[1]) + 1 for match in found if match), default=0)
+    return [
+        L - int(match[1])
+        if match
+        else (L + 1 if name.split("/")[0] == "encoder" else 0)
+        for name, match in zip(names, found, strict=True)
+    ]
 
 
 def decays(params: Any) -> Any:

@@ -16,7 +16,7 @@ from fulcra_jax.objectives import reduce
 
 Params = Any
 CellLoss = Callable[[Params, Any, jax.Array], tuple[jax.Array, jax.Array]]
-"""(params, batch, dropout key) -> loss per cell and where, both `[B, V]`."""
+"""(params, batch, dropout key) -> loss per cell and where, both `[..., V]`."""
 
 
 class TrainState(NamedTuple):
@@ -26,6 +26,13 @@ class TrainState(NamedTuple):
     """`[]` int32: steps done."""
     params: Params
     opt_state: optax.OptState
+    average: Params = ()
+    """Moving average of the parameters; empty without one."""
+
+    @property
+    def best_params(self) -> Params:
+        """What is judged and exported: the average where there is one."""
+        return self.average if jax.tree.leaves(self.average) else self.params
 
 
 class Metrics(NamedTuple):
@@ -35,15 +42,40 @@ class Metrics(NamedTuple):
     """`[]` float32: mean over the cells that count, before the update."""
     grad_norm: jax.Array
     """`[]` float32: global norm of the gradient, before clipping."""
+    bad: jax.Array
+    """`[2]` int32: the first leaf of the parameters whose gradient is not finite (-1:
+    none; numbered as `leaf_names`), and how many there are."""
 
 
-def init_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
-    """The state before the first step."""
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+def init_state(
+    params: Params, optimizer: optax.GradientTransformation, *, average: bool = False
+) -> TrainState:
+    """The state before the first step.
+
+    Args:
+      params: the parameters; an average begins at them.
+      optimizer: an optax transformation.
+      average: whether to keep a moving average.
+    """
+    first = jax.tree.map(jnp.copy, params) if average else ()
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), first)
+
+
+def leaf_names(params: Params) -> list[str]:
+    """Paths "a/b/kernel" of the leaves, in the order that `Metrics.bad` numbers them."""
+    return [
+        jax.tree_util.keystr(path, simple=True, separator="/")
+        for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]
+    ]
 
 
 def make_train_step(
-    cell_loss: CellLoss, optimizer: optax.GradientTransformation, *, seed: int
+    cell_loss: CellLoss,
+    optimizer: optax.GradientTransformation,
+    *,
+    seed: int,
+    accumulate: int = 1,
+    average_decay: float = 0.0,
 ) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
     """A function (state, batch) -> (state, metrics), to be compiled by the caller.
 
@@ -51,17 +83,81 @@ def make_train_step(
       cell_loss: loss of every cell, and which count.
       optimizer: an optax transformation.
       seed: of the dropout; the key of a step depends on the seed and the step alone.
+      accumulate: A, parts that the batch is computed in, one after the other; its rows
+        B should be a multiple. Part a holds the rows a, a + A, ..., so that no row
+        leaves its device. All cells of the batch weigh the same, as with one part.
+      average_decay: of the moving average, which begins with smaller ones: the decay at
+        step t is at most (1 + t) / (10 + t). 0 without an average.
     """
 
-    def loss_of(params: Params, batch: Any, key: jax.Array) -> jax.Array:
-        return reduce.masked_mean(*cell_loss(params, batch, key))
+    def total_of(params: Params, batch: Any, key: jax.Array) -> Any:
+        return reduce.masked_total(*cell_loss(params, batch, key))
+
+    def gradient(params: Params, batch: Any, key: jax.Array) -> tuple[jax.Array, Any]:
+        if accumulate == 1:
+            # The mean inside: the gradient is then of the scale that is reported.
+            return jax.value_and_grad(
+                lambda params: reduce.masked_mean(*cell_loss(params, batch, key))
+            )(params)
+        return _accumulated(total_of, params, batch, key, accumulate)
 
     def train_step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        loss, grads = jax.value_and_grad(loss_of)(state.params, batch, key)
+        loss, grads = gradient(state.params, batch, key)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = Metrics(loss, optax.tree.norm(grads))
-        return TrainState(state.step + 1, params, opt_state), metrics
+        average = state.average
+        if average_decay:
+            t = state.step.astype(jnp.float32)
+            decay = jnp.minimum(average_decay, (1 + t) / (10 + t))
+            average = optax.incremental_update(params, average, 1 - decay)
+        state = TrainState(state.step + 1, params, opt_state, average)
+        return state, Metrics(loss, *_norm(grads))
 
     return train_step
+
+
+def _accumulated(
+    total_of: Callable[[Params, Any, jax.Array], Any],
+    params: Params,
+    batch: Any,
+    key: jax.Array,
+    parts: int,
+) -> tuple[jax.Array, Params]:
+    """Mean loss and its gradient, over parts of the batch one after the other."""
+
+    def split(array: jax.Array) -> jax.Array:
+        if array.shape[0] % parts:
+            raise ValueError(
+                f"step.make_train_step: a batch has {array.shape[0]} rows, but "
+                f"accumulate is {parts}; it should divide them."
+            )
+        shape = (array.shape[0] // parts, parts, *array.shape[1:])
+        return jnp.swapaxes(array.reshape(shape), 0, 1)
+
+    def one(sums: Any, part: Any) -> tuple[Any, None]:
+        number, rows = part
+        (total, count), grads = jax.value_and_grad(total_of, has_aux=True)(
+            params, rows, jax.random.fold_in(key, number)
+        )
+        return jax.tree.map(jnp.add, sums, (total, count, grads)), None
+
+    zero = jnp.zeros((), jnp.float32)
+    start = (zero, zero, jax.tree.map(jnp.zeros_like, params))
+    numbered = (jnp.arange(parts), jax.tree.map(split, batch))
+    (total, count, grads), _ = jax.lax.scan(one, start, numbered)
+    count = jnp.maximum(count, 1.0)
+    return total / count, jax.tree.map(lambda leaf: leaf / count, grads)
+
+
+def _norm(grads: Params) -> tuple[jax.Array, jax.Array]:
+    """The global norm, and which leaves are not finite; one pass over the gradient."""
+    squares = jnp.stack(
+        [
+            jnp.sum(jnp.square(jnp.abs(leaf).astype(jnp.float32)))
+            for leaf in jax.tree.leaves(grads)
+        ]
+    )
+    bad = ~jnp.isfinite(squares)
+    first = jnp.where(bad.any(), jnp.argmax(bad), -1)
+    return jnp.sqrt(squares.sum()), jnp.stack([first, bad.sum()]).astype(jnp.int32)
