@@ -1,16 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an experiment is, as data: the dataclasses and the recipes."""
+"""What an experiment is, as data; the recipes are in experiments/recipes.py."""
 
 import ast
 import dataclasses
 import pathlib
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from fulcra_jax import catalogue, values
+from fulcra_jax import values
 from fulcra_jax.configs import DebertaConfig, EvaluatorConfig, SharedHead
 from fulcra_jax.data.rows import Policy
 from fulcra_jax.data.source import Embedded, Folder, Release
+from fulcra_jax.models.deberta import Remat
 from fulcra_jax.training.optimizer import Optimizer
+from fulcra_jax.training.sharding import MeshShape
+
+
+FIGURES = ("accuracy", "macro_f1", "f1_opposed", "f1_none", "f1_supported")
+"""What a look at the dev split finds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +34,11 @@ class Text:
     """Chance of a training token to be replaced by [MASK]."""
     ladder: tuple[int, ...] = (64, 128, 256, 512)
     """Lengths that batches are padded to; each is compiled once."""
+    packed: bool = False
+    """Several texts in a row of `max_length`, in place of a ladder: one shape, hardly
+    any padding. `batch_size` then counts rows."""
+    cache: str = ".cache/tokens"
+    """Folder of tokenised rows, for the next run; empty keeps them in memory."""
 
     def __post_init__(self) -> None:
         if not 8 <= self.max_length <= 65536:
@@ -96,14 +107,23 @@ class Config:
     """Steps in all; 0 follows from `epochs`."""
     seed: int = 2023
     """Of the initial weights, the order of the rows and the dropout."""
-    devices: int = 0
-    """How many devices the batch is spread over; 0 means all."""
+    mesh: MeshShape = MeshShape()
+    """How the devices are used: copies of the model, parts of its state, of a layer."""
+    accumulate: int = 1
+    """Parts that a batch is computed in, one after the other: less memory."""
+    remat: Remat = "none"
+    """What the backward pass computes again instead of keeping it: dots, or layer."""
     eval_every: int = 0
     """Steps between looks at the dev split; 0 looks at the end only."""
     save_every: int = 100
     """Steps between checkpoints; the last step is always saved."""
     keep: int = 2
-    """Checkpoints kept."""
+    """Newest checkpoints kept."""
+    keep_best: str = ""
+    """A figure of the looks at dev, as macro_f1: the checkpoint with the highest is
+    kept too, and exported as `model-best/` beside the last one."""
+    writers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Who is shown the figures besides metrics.jsonl."""
     log_every: int = 10
     """Steps between lines of metrics.jsonl."""
     control: Literal["none", "shuffled-labels"] = "none"
@@ -122,7 +142,10 @@ class Config:
             ("batch_size", int),
             ("steps", int),
             ("seed", int),
-            ("devices", int),
+            ("mesh", MeshShape),
+            ("accumulate", int),
+            ("keep_best", str),
+            ("writers", tuple),
             ("eval_every", int),
             ("save_every", int),
             ("keep", int),
@@ -144,7 +167,7 @@ class Config:
             ("epochs", 0.0, 1e6),
             ("steps", 0, 10**9),
             ("seed", 0, 2**31 - 1),
-            ("devices", 0, 2**20),
+            ("accumulate", 1, 2**16),
             ("eval_every", 0, 10**9),
             ("save_every", 1, 10**9),
             ("keep", 1, 1000),
@@ -159,12 +182,25 @@ class Config:
         for field, known in (
             ("compute_dtype", ("float32", "bfloat16")),
             ("control", ("none", "shuffled-labels")),
+            ("remat", get_args(Remat)),
+            ("keep_best", ("", *FIGURES)),
         ):
             if getattr(self, field) not in known:
                 raise ValueError(
                     f"config.Config: {field} is {getattr(self, field)!r}; it should be "
-                    f"one of: {', '.join(known)}."
+                    f"one of: {', '.join(filter(None, known))}."
                 )
+        for name in self.writers:
+            if name not in ("tensorboard", "wandb"):
+                raise ValueError(
+                    f"config.Config: writers has {name!r}; it should hold tensorboard "
+                    "or wandb."
+                )
+        if self.keep_best and not self.eval_every:
+            raise ValueError(
+                f"config.Config: keep_best is {self.keep_best}, but eval_every is 0; "
+                "give the steps between looks at dev."
+            )
         if not self.epochs and not self.steps:
             raise ValueError(
                 "config.Config: epochs and steps are both 0; one should not."
@@ -175,143 +211,6 @@ class Config:
                 "have no class weight; set loss.class_weights to none."
             )
 
-
-def small_encoder(width: int, layers: int, **fields: Any) -> DebertaConfig:
-    """An encoder to train from scratch: v3's attention, two segment types."""
-    small = DebertaConfig(
-        vocab_size=8000,
-        hidden_size=width,
-        num_hidden_layers=layers,
-        num_attention_heads=max(1, width // 64),
-        intermediate_size=4 * width,
-        type_vocab_size=2,
-        position_buckets=32,
-    )
-    return dataclasses.replace(small, **fields)
-
-
-def _published(name: str) -> DebertaConfig:
-    return dataclasses.replace(DebertaConfig(), **catalogue.checkpoint(name).config)
-
-
-# One layer of attention and the convolution of v2 learn which words stand together in
-# the minute that two CPU cores allow; pooled logits spare it learning where to look.
-DEMO = Config(
-    source=Embedded(train=5000),
-    text=Text(max_length=192, vocab_size=4000, ladder=(64, 96, 192)),
-    evaluator=EvaluatorConfig(
-        small_encoder(
-            128,
-            1,
-            conv_kernel_size=3,
-            conv_act="gelu",
-            hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
-        ),
-        SharedHead(pool="logsumexp", hidden=0),
-    ),
-    optimizer=Optimizer(peak_lr=3e-3, weight_decay=0.01, clip_norm=1.0, b2=0.98),
-    epochs=4.0,
-    seed=0,
-)
-
-# A thousand rows: dropout of several kinds, and class weights, as "-1" is rare there.
-# What real responses value is spread over the text: mean pooling was ahead on dev.
-DEMO_REAL = dataclasses.replace(
-    DEMO,
-    text=Text(
-        max_length=256, vocab_size=4000, token_dropout=0.1, ladder=(64, 128, 256)
-    ),
-    evaluator=EvaluatorConfig(
-        dataclasses.replace(DEMO.evaluator.encoder, hidden_dropout_prob=0.2),
-        SharedHead(pool="mean", hidden=0, dropout=0.2),
-    ),
-    loss=Loss(class_weights="sqrt"),
-    optimizer=dataclasses.replace(DEMO.optimizer, peak_lr=2e-3),
-    epochs=12.0,
-)
-
-# The reward of the alignment study: three times the rows, so that it is sure of more.
-ALIGN_EVALUATOR = dataclasses.replace(DEMO, source=Embedded(train=15000))
-
-# It only looks: other rows, seed, width and convolution than the one above.
-ALIGN_SECOND = dataclasses.replace(
-    DEMO,
-    source=Embedded(train=12000, seed=1),
-    evaluator=dataclasses.replace(
-        DEMO.evaluator,
-        encoder=dataclasses.replace(
-            DEMO.evaluator.encoder,
-            hidden_size=96,
-            intermediate_size=384,
-            conv_kernel_size=5,
-        ),
-    ),
-    epochs=3.0,
-    seed=1,
-)
-
-PAPER = Config(
-    text=Text(max_length=512),
-    evaluator=EvaluatorConfig(_published("microsoft/deberta-v3-large")),
-    batch_size=32,
-    epochs=10.0,
-    seed=2023,
-    eval_every=200,
-    save_every=200,
-)
-
-RECIPES: dict[str, tuple[str, Config]] = {
-    "demo": (
-        "A small encoder from scratch on the embedded corpus; two CPU cores.",
-        DEMO,
-    ),
-    "demo-real": (
-        "The same from scratch on real rows: give them with --data.",
-        DEMO_REAL,
-    ),
-    "align-evaluator": (
-        "The evaluator that gives the reward in experiments.align toy.",
-        ALIGN_EVALUATOR,
-    ),
-    "align-second": (
-        "The evaluator that only looks in experiments.align toy.",
-        ALIGN_SECOND,
-    ),
-    "debug": (
-        "A tiny encoder for a few steps: does everything run?",
-        dataclasses.replace(
-            DEMO,
-            source=Embedded(train=200, dev=60, test=60),
-            evaluator=EvaluatorConfig(
-                small_encoder(32, 1, num_attention_heads=2),
-                SharedHead(pool="mean", hidden=0),
-            ),
-            text=Text(max_length=96, vocab_size=1000, ladder=(96,)),
-            batch_size=16,
-            steps=40,
-            save_every=10,
-            optimizer=Optimizer(peak_lr=1e-3, warmup_steps=5),
-        ),
-    ),
-    "paper": (
-        "The released hyperparameters, cross-entropy; one pass for ten values. Needs "
-        "--pretrained DIR and an accelerator.",
-        PAPER,
-    ),
-    "paper-tanh": (
-        "The same with the released regression objective: one tanh output per value.",
-        dataclasses.replace(
-            PAPER,
-            evaluator=dataclasses.replace(PAPER.evaluator, link="tanh"),
-        ),
-    ),
-}
-
-NEEDS_DATA = ("demo-real", "paper", "paper-tanh")
-"""Recipes that make no sense on the embedded corpus."""
-NEEDS_WEIGHTS = ("paper", "paper-tanh")
-"""Recipes that make no sense from random weights."""
 
 _CLASSES = {
     kind.__name__: kind
@@ -326,6 +225,7 @@ _CLASSES = {
         DebertaConfig,
         SharedHead,
         Loss,
+        MeshShape,
         Optimizer,
     )
 }

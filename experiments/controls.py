@@ -22,7 +22,8 @@ from typing import Any
 import tyro
 
 from experiments import floors
-from experiments.config import RECIPES, Config
+from experiments.config import Config
+from experiments.recipes import RECIPES
 from experiments.evaluate import truth_of
 from experiments.exits import exit_code
 from experiments.train import read_corpus, train

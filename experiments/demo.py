@@ -21,7 +21,7 @@ import rich.markup
 import tyro
 
 from experiments import rundir
-from experiments.config import RECIPES
+from experiments.recipes import RECIPES
 from experiments.evaluate import Arguments as EvaluateArguments
 from experiments.evaluate import evaluate
 from experiments.exits import exit_code

@@ -8,11 +8,15 @@ from collections.abc import Callable
 
 
 class Interrupted(Exception):
-    """Training stopped early, with a checkpoint to resume from."""
+    """Work stopped early, with something to go on from; `code` is the exit code."""
+
+    def __init__(self, message: str, code: int = 130) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def exit_code(work: Callable[[], object]) -> int:
-    """Runs a script's work: 0 when done, 1 on bad input, 130 when stopped by a signal.
+    """Runs a script's work: 0 when done, 1 on bad input, 130 when stopped by Ctrl-C.
 
     Errors of other kinds are mistakes of this project and keep their traceback.
     """
@@ -23,7 +27,7 @@ def exit_code(work: Callable[[], object]) -> int:
         return 1
     except Interrupted as stopped:
         print(str(stopped), file=sys.stderr)
-        return 130
+        return stopped.code
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
@@ -46,6 +50,7 @@ class Stop:
 
     def __enter__(self) -> "Stop":
         self.asked = False
+        self.by = ""
         self._before = {
             sign: signal.signal(sign, self._ask)
             for sign in (signal.SIGINT, signal.SIGTERM)
@@ -62,6 +67,7 @@ class Stop:
             print(f"\n{name} again: stopped at once", file=sys.stderr, flush=True)
             os._exit(130)
         self.asked = True
+        self.by = name
         print(
             f"\n{name}: stopping after this step; once more stops at once",
             file=sys.stderr,

@@ -13,74 +13,98 @@ python -m experiments.train --resume runs/demo-20260101-120000
 
 --run DIR is the new directory of the run; without it runs/RECIPE-DATE-TIME.
 
---resume RUN continues a run and takes no other argument.
+--resume RUN continues a run, also on another mesh: besides it only --mesh.data,
+--mesh.fsdp, --mesh.tensor and the options below are taken.
 
-A run is a directory (see experiments/rundir.py). Ctrl-C saves a checkpoint and stops;
-the resumed run ends with the same parameters, bit for bit on CPU.
+--profile N writes a trace of N steps to RUN/profile.
+
+--hosts one|auto|detect says whether this is one process of several; detect, the
+default, asks the environment of SLURM, TPU pods and Open MPI. Elsewhere give each
+process --coordinator ADDRESS:PORT --num-hosts N --host-index I.
+
+A run is a directory (see experiments/rundir.py). Ctrl-C and SIGTERM save a checkpoint
+and stop; the resumed run ends with the same parameters, bit for bit on CPU.
 """
 
 import argparse
 import dataclasses
-import json
 import math
 import pathlib
 import shutil
 import sys
-import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments import rundir
-from experiments.config import NEEDS_DATA, NEEDS_WEIGHTS, RECIPES, Config
-from experiments.exits import Interrupted, Stop, exit_code
-from experiments.progress import Progress
-from fulcra_jax import convert, models, objectives
-from fulcra_jax.data import batches, rows, source
-from fulcra_jax.data.tokenizer import PairTokenizer
+from experiments import prepare, rundir
+from experiments.config import Config
+from experiments.exits import Stop, exit_code
+from experiments.loop import Loop
+from experiments.recipes import NEEDS_DATA, NEEDS_WEIGHTS, RECIPES
+from fulcra_jax import convert, models
+from fulcra_jax.data import batches, feed, rows, source
 from fulcra_jax.inference import Predictor
 from fulcra_jax.report import evaluation
-from fulcra_jax.training import checkpoint, optimizer, sharding, step
+from fulcra_jax.training import (
+    ceiling,
+    checkpoint,
+    hosts,
+    optimizer,
+    sharding,
+    step,
+    writers,
+)
+from fulcra_jax.training.meter import Meter
+from fulcra_jax.training.profile import Trace
 
 
-def train(config: Config, run: pathlib.Path, *, resume: bool = False) -> dict[str, Any]:
-    """Runs, or continues, one experiment; returns the figures of its last step."""
+def train(
+    config: Config, run: pathlib.Path, *, resume: bool = False, profile: int = 0
+) -> dict[str, Any]:
+    """Runs, or continues, one experiment; returns the figures of its last step.
+
+    Args:
+      config: what decides the numbers; of a run that is resumed only its mesh counts.
+      run: the directory of the run.
+      resume: continue what is there.
+      profile: steps to trace.
+    """
     with Stop() as stop:
-        return _train(config, run, resume, stop)
+        return _train(config, run, resume, profile, stop)
 
 
 def _train(
-    config: Config, run: pathlib.Path, resume: bool, stop: Stop
+    config: Config, run: pathlib.Path, resume: bool, profile: int, stop: Stop
 ) -> dict[str, Any]:
     # Mesh. All that can be wrong with the input is found before the run exists.
-    mesh = sharding.make_mesh(config.devices)
-    sharding.check_batch_size(config.batch_size, mesh)
+    mesh = sharding.make_mesh(config.mesh)
+    sharding.check_batch_size(config.batch_size, mesh, config.accumulate)
     if not resume:
-        rundir.check_free(run)
+        hosts.together(lambda: rundir.check_free(run))
 
     # Data.
-    corpus = read_corpus(config)
-    train_rows = [row for row in corpus.rows["train"] if row.where.any()]
-    tokenizer = (
-        PairTokenizer.load(run / "tokenizer")
-        if resume and (run / "tokenizer").is_dir()
-        else make_tokenizer(config, train_rows)
+    data = hosts.together(lambda: prepare.prepare(config, run))
+    config, corpus, tokenizer = data.config, data.corpus, data.tokenizer
+    sharding.check_heads(config.evaluator.encoder.num_attention_heads, mesh)
+    hosts.agree(
+        {
+            "configuration": repr(config),
+            "training data": rundir.fingerprint(data.train_rows),
+            "version of jax": jax.__version__,
+        }
     )
-    config = fit_to_data(config, tokenizer)
-    examples = encode(config, tokenizer, train_rows)
-    if config.control == "shuffled-labels":
-        examples = shuffle_labels(examples, config.seed)
-    steps = config.steps or math.ceil(config.epochs * len(examples) / config.batch_size)
+    tokens = prepare.tokenise(data)
+    plan = prepare.make_plan(config, tokens)
+    steps = config.steps or plan.steps(config.epochs)
 
     # Model, objective, optimizer, state.
     evaluator = models.Evaluator(
-        config.evaluator, dtype=jnp.dtype(config.compute_dtype)
+        config.evaluator, dtype=jnp.dtype(config.compute_dtype), remat=config.remat
     )
-    cell_loss = make_cell_loss(config, evaluator, examples)
     transformation = optimizer.make_optimizer(config.optimizer, steps)
 
     def init() -> step.TrainState:
@@ -89,335 +113,269 @@ def _train(
             jax.random.key(config.seed), ids, ids > -1, token_type_ids=ids,
             deterministic=True,
         )["params"]  # fmt: skip
-        return step.init_state(params, transformation)
+        return step.init_state(
+            params, transformation, average=config.optimizer.average > 0
+        )
 
-    abstract = jax.eval_shape(init)
-    places = sharding.shardings(abstract, sharding.REPLICATED, mesh)
-    pretrained = load_pretrained(config, abstract.params) if not resume else None
+    shapes = jax.eval_shape(init)
+    places = sharding.shardings(shapes, sharding.STATE, mesh)
 
     # The run exists from here on.
-    if stop.asked:
+    if stop.asked and jax.process_count() == 1:
         raise KeyboardInterrupt
-    if resume:
-        rundir.check_data(run, train_rows)
-        if not any((run / "checkpoints").glob("[0-9]*")):
-            rundir.check_config(run)
-    else:
-        rundir.create(run, config, train_rows, corpus.notes)
-        if corpus.rejects:
-            rows.write_rejects(run / "rejects.jsonl", corpus.rejects)
-    if not (run / "tokenizer").is_dir():
-        tokenizer.save(run / "tokenizer", max_length=config.text.max_length)
-    for note in corpus.notes:
-        print(f"data: {note}")
-    size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract.params))
-    print(
-        f"model: {size:,} parameters, {len(mesh.devices.flat)} x "
-        f"{mesh.devices.flat[0].device_kind}, {steps} steps of {config.batch_size} rows"
-    )
+    hosts.together(lambda: _begin(data, run, resume) if hosts.lead() else None)
+    hosts.barrier("run")
+    _introduce(config, corpus.notes, shapes, places, mesh, steps)
 
-    with checkpoint.Checkpoints(run / "checkpoints", keep=config.keep) as saved:
+    with checkpoint.Checkpoints(
+        run / "checkpoints", keep=config.keep, best=config.keep_best
+    ) as saved:
         if saved.latest_step() is not None:
-            like = jax.tree.map(
-                lambda leaf, place: jax.ShapeDtypeStruct(
-                    leaf.shape, leaf.dtype, sharding=place
-                ),
-                abstract,
-                places,
-            )
-            state = saved.restore(like)
-            rundir.check_config(run)
-            print(f"resumed at step {int(state.step)}")
+            state = saved.restore(sharding.abstract(shapes, places))
+            hosts.together(lambda: rundir.check_config(run))
+            _say(f"resumed at step {int(state.step)}")
         else:
-            state = jax.jit(init, out_shardings=places)()
-            if pretrained is None and resume:
-                pretrained = load_pretrained(config, abstract.params)
-            if pretrained is not None:
-                placed = jax.device_put(pretrained, places.params["encoder"])
-                state = state._replace(params=state.params | {"encoder": placed})
+            state = _initial(config, init, shapes, places)
         begun = int(state.step)
-        rundir.cut_metrics(run / "metrics.jsonl", begun)
-        batch_place = sharding.batch_sharding(mesh)
-        train_step = jax.jit(
-            step.make_train_step(cell_loss, transformation, seed=config.seed),
-            in_shardings=(places, batch_place),
-            out_shardings=(places, None),
+        dev = _Dev(data, mesh, state)
+        device_step = jax.jit(
+            step.make_train_step(
+                prepare.make_cell_loss(config, evaluator, tokens),
+                transformation,
+                seed=config.seed,
+                accumulate=config.accumulate,
+                average_decay=config.optimizer.average,
+            ),
+            in_shardings=(places, sharding.batch_sharding(mesh)),
+            out_shardings=(places, sharding.replicated(mesh)),
             donate_argnums=0,
         )
-        predictor = Predictor(
-            config.evaluator, state.params, tokenizer,
-            max_length=config.text.max_length, ladder=config.text.ladder,
-            compute_dtype=jnp.dtype(config.compute_dtype),
-        )  # fmt: skip
-        state = loop(
-            config, run, steps, state, train_step, examples, saved, predictor,
-            corpus.rows["dev"], batch_place, tokenizer, stop,
-        )  # fmt: skip
-        saved.save(steps, state)
-        saved.wait()
-
-    predictor.params = state.params
-    figures = look_at_dev(predictor, corpus.rows["dev"])
-    if begun < steps or not (run / "model").is_dir():
-        log(run, {"step": steps, "split": "dev", **figures})
-    export(run, config, state.params, tokenizer)
+        with _writers(config, run, begun) as shown:
+            if begun < steps:
+                state, figures = Loop(
+                    config,
+                    run,
+                    steps,
+                    device_step,
+                    _feed(config, data, tokens, plan, mesh),
+                    mesh,
+                    saved,
+                    dev.figures,
+                    optimizer.learning_rate(config.optimizer, steps),
+                    shown,
+                    Meter(
+                        devices=mesh.devices.size,
+                        ceiling=ceiling.matmul_ceiling(config.compute_dtype),
+                    ),
+                    lambda length: ceiling.evaluator_flops(
+                        config.evaluator, config.batch_size, length
+                    ),
+                    step.leaf_names(state.params),
+                    stop,
+                    Trace(run / "profile", 2, profile if hosts.lead() else 0),
+                ).run_from(state)
+            else:
+                figures = dev.figures(state)
+        _export_all(config, run, saved, state, sharding.abstract(shapes, places), data)
     did = "already finished at" if begun == steps else "trained"
-    print(f"{did} {steps} steps; dev macro-F1 {figures['macro_f1']:.3f}; {run}/model")
+    _say(f"{did} {steps} steps; dev macro-F1 {figures['macro_f1']:.3f}; {run}/model")
     return figures
 
 
-def export(
-    run: pathlib.Path, config: Config, params: Any, tokenizer: PairTokenizer
-) -> None:
-    """Writes the evaluator as a Hugging Face directory; it appears when it is whole."""
-    partial = run / "model.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    host = jax.tree.map(np.asarray, jax.device_get(params))
-    convert.save(partial, config.evaluator, host)
-    tokenizer.save(partial, max_length=config.text.max_length)
-    shutil.rmtree(run / "model", ignore_errors=True)
-    partial.rename(run / "model")
+class _Dev:
+    """Looks at the dev split with any state, over all devices."""
 
+    def __init__(self, data: prepare.Prepared, mesh: Any, state: step.TrainState):
+        config = data.config
+        # As many rows as the devices can share.
+        parts = sharding.row_parts(mesh)
+        size = -(-32 // parts) * parts
+        own = sharding.host_rows(size, mesh)
 
-def loop(
-    config: Config,
-    run: pathlib.Path,
-    steps: int,
-    state: step.TrainState,
-    train_step: Any,
-    examples: batches.Examples,
-    saved: checkpoint.Checkpoints,
-    predictor: Predictor,
-    dev_rows: list[rows.Row],
-    batch_place: Any,
-    tokenizer: PairTokenizer,
-    stop: Stop,
-) -> step.TrainState:
-    """Steps to the end; saves, looks at dev and stops when asked to."""
-    ladder = batches.ladder_up_to(config.text.max_length, config.text.ladder)
-    begun = int(state.step)
-    schedule = optimizer.learning_rate(config.optimizer, steps)
-    with Progress(begun, steps) as progress:
-        late: tuple[int, step.Metrics] | None = None
-        for number in range(begun, steps):
-            if stop.asked:
-                if late is not None:
-                    settle(config, run, late, progress, schedule)
-                saved.save(number, state)
-                saved.wait()
-                raise Interrupted(
-                    f"stopped at step {number} of {steps}; continue with: python -m "
-                    f"experiments.train --resume {run}"
-                )
-            batch = batches.train_batch(
-                examples, number, batch_size=config.batch_size, seed=config.seed,
-                ladder=ladder, pad_id=tokenizer.pad_id,
-            )  # fmt: skip
-            batch = batches.drop_tokens(
-                batch, number, rate=config.text.token_dropout, seed=config.seed,
-                mask_id=tokenizer.mask_id, keep=tokenizer.special_ids,
-            )  # fmt: skip
-            state, metrics = train_step(state, jax.device_put(batch, batch_place))
-            # One step late: the device computes this step while the last is read.
-            if late is not None:
-                settle(config, run, late, progress, schedule)
-            late = (number + 1, metrics)
-            progress.count(config.batch_size, int(batch["mask"].sum()))
-            done = number + 1
-            if done == steps or done % config.save_every == 0:
-                settle(config, run, late, progress, schedule)
-                late = None
-                saved.save(done, state)
-            if config.eval_every and done % config.eval_every == 0 and done < steps:
-                predictor.params = state.params
-                figures = look_at_dev(predictor, dev_rows)
-                log(run, {"step": done, "split": "dev", **figures})
-                progress.say(f"step {done}: dev macro-F1 {figures['macro_f1']:.3f}")
-    return state
+        def place(batch: batches.Batch) -> Any:
+            mine = {name: array[own] for name, array in batch.items()}
+            return sharding.place_batch(mine, size, mesh)
 
+        self._examples = data.dev
+        self._predictor = Predictor(
+            config.evaluator, state.best_params, data.tokenizer,
+            max_length=config.text.max_length, ladder=config.text.ladder,
+            compute_dtype=jnp.dtype(config.compute_dtype), batch_size=size,
+            place=place, everywhere=sharding.replicated(mesh),
+        )  # fmt: skip
 
-def settle(
-    config: Config,
-    run: pathlib.Path,
-    late: tuple[int, step.Metrics],
-    progress: Progress,
-    schedule: Any,
-) -> None:
-    """Reads the metrics of a step: stops on NaN, shows and logs."""
-    number, metrics = late
-    loss = float(metrics.loss)
-    if not math.isfinite(loss):
-        kept = any((run / "checkpoints").glob("[0-9]*"))
-        raise FloatingPointError(
-            f"train: the loss is {loss} at step {number}; "
-            + (f"the last good checkpoint in {run} remains. " if kept else "")
-            + "Try a lower --optimizer.peak-lr or --optimizer.clip-norm 1."
-        )
-    progress.show(number, loss)
-    if number % config.log_every == 0:
-        log(
-            run,
-            {
-                "step": number,
-                "split": "train",
-                "loss": loss,
-                "grad_norm": float(metrics.grad_norm),
-                "learning_rate": float(schedule(number - 1)),
-                **progress.rates(),
-            },
+    def figures(self, state: step.TrainState) -> dict[str, float]:
+        """A few figures, without intervals."""
+        self._predictor.params = state.best_params
+        answer = self._predictor.score_encoded(self._examples.encoded)
+        return evaluation.quick_figures(
+            answer.classes(), self._examples.labels, self._examples.where
         )
 
 
-def read_corpus(config: Config) -> source.Corpus:
-    """The rows that the configuration names."""
-    match config.source:
-        case source.Embedded():
-            return source.read_embedded(config.source, config.policy)
-        case source.Folder():
-            return source.read_folder(config.source, config.policy)
-        case source.Release():
-            # Imported here: TFDS takes seconds to load and only this source needs it.
-            from fulcra_jax.data import fulcra
-
-            return fulcra.read_release(config.source, config.policy)
-
-
-def make_tokenizer(config: Config, train_rows: Sequence[rows.Row]) -> PairTokenizer:
-    """The tokenizer given, the pretrained encoder's, or one trained on the rows."""
-    if config.text.tokenizer or config.pretrained:
-        return PairTokenizer.load(config.text.tokenizer or config.pretrained)
-    texts = [text for row in train_rows for text in (row.prompt, row.response)]
-    return PairTokenizer.train(texts, config.text.vocab_size)
-
-
-def fit_to_data(config: Config, tokenizer: PairTokenizer) -> Config:
-    """The configuration with the encoder's sizes as they will be.
-
-    Raises:
-      ValueError: if the tokenizer has more pieces than the pretrained encoder, the text
-        is longer than its table of positions, or it knows one token type only.
-    """
-    encoder = config.evaluator.encoder
-    if config.pretrained:
-        encoder = convert.load_encoder(config.pretrained)[0]
-        if tokenizer.vocab_size > encoder.vocab_size:
-            raise ValueError(
-                f"train: the tokenizer has {tokenizer.vocab_size} pieces, but the "
-                f"encoder in {config.pretrained} knows {encoder.vocab_size}; give the "
-                "tokenizer that belongs to it."
-            )
+def _begin(data: prepare.Prepared, run: pathlib.Path, resume: bool) -> None:
+    """Makes the directory of a new run, or checks that of an old one."""
+    if resume:
+        rundir.check_data(run, data.train_rows)
+        if not any((run / "checkpoints").glob("[0-9]*")):
+            rundir.check_config(run)
     else:
-        encoder = dataclasses.replace(encoder, vocab_size=tokenizer.vocab_size)
-    if (
-        encoder.position_biased_input
-        and config.text.max_length > encoder.max_position_embeddings
-    ):
-        raise ValueError(
-            f"train: text.max_length is {config.text.max_length}, but the encoder has "
-            f"{encoder.max_position_embeddings} positions."
-        )
-    if encoder.type_vocab_size == 1:
-        raise ValueError(
-            f"train: the encoder in {config.pretrained or 'the recipe'} tells no two "
-            "token types apart (type_vocab_size is 1), but prompt and response are two."
-        )
-    evaluator = dataclasses.replace(config.evaluator, encoder=encoder)
-    return dataclasses.replace(config, evaluator=evaluator)
+        rundir.create(run, data.config, data.train_rows, data.corpus.notes)
+        if data.corpus.rejects:
+            rows.write_rejects(run / "rejects.jsonl", data.corpus.rejects)
+    if not (run / "tokenizer").is_dir():
+        data.tokenizer.save(run / "tokenizer", max_length=data.config.text.max_length)
 
 
-def encode(
-    config: Config, tokenizer: PairTokenizer, train_rows: Sequence[rows.Row]
-) -> batches.Examples:
-    """Rows as token ids and label arrays."""
-    encoded = tokenizer.encode(
-        [row.prompt for row in train_rows],
-        [row.response for row in train_rows],
-        max_length=config.text.max_length,
-    )
-    return batches.Examples(encoded, *source.label_arrays(list(train_rows)))
-
-
-def shuffle_labels(examples: batches.Examples, seed: int) -> batches.Examples:
-    """The same texts with the label vectors of other rows: the control."""
-    order = np.random.Generator(np.random.Philox(seed)).permutation(len(examples))
-    return batches.Examples(
-        examples.encoded, examples.labels[order], examples.where[order]
+def _introduce(
+    config: Config,
+    notes: Sequence[str],
+    shapes: step.TrainState,
+    places: Any,
+    mesh: jax.sharding.Mesh,
+    steps: int,
+) -> None:
+    """Says what is trained, on what."""
+    for note in notes:
+        _say(f"data: {note}")
+    size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes.params))
+    axes = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+    each = sharding.bytes_per_device(shapes, places) / 2**20
+    _say(
+        f"model: {size:,} parameters, {mesh.devices.size} x "
+        f"{mesh.devices.flat[0].device_kind} ({axes}), {each:,.1f} MiB of state each, "
+        f"{steps} steps of {config.batch_size} rows"
     )
 
 
-def make_cell_loss(
-    config: Config, evaluator: models.Evaluator, examples: batches.Examples
-) -> step.CellLoss:
-    """The loss of every cell under the evaluator's link."""
-    weights = None
-    if config.loss.class_weights == "sqrt":
-        weights = objectives.sqrt_class_weights(
-            jnp.asarray(examples.labels), jnp.asarray(examples.where)
+def _initial(config: Config, init: Any, shapes: step.TrainState, places: Any) -> Any:
+    """The state before the first step, made where it is to lie."""
+    pretrained = hosts.together(lambda: prepare.load_pretrained(config, shapes.params))
+    state = jax.jit(init, out_shardings=places)()
+    if pretrained is None:
+        return state
+    encoder = sharding.place_params(pretrained, places.params["encoder"])
+    params = state.params | {"encoder": encoder}
+    average = state.average
+    if jax.tree.leaves(average):
+        average = jax.tree.map(jnp.copy, params)
+    return state._replace(params=params, average=average)
+
+
+def _feed(
+    config: Config, data: prepare.Prepared, tokens: Any, plan: Any, mesh: Any
+) -> feed.Feed:
+    """The batches of this process."""
+    drop = None
+    if config.text.token_dropout:
+        drop = feed.TokenDropout(
+            config.text.token_dropout, data.tokenizer.mask_id,
+            tuple(data.tokenizer.special_ids),
+        )  # fmt: skip
+    return feed.Feed(
+        tokens, plan, seed=config.seed, pad_id=data.tokenizer.pad_id, drop=drop,
+        rows=sharding.host_rows(config.batch_size, mesh),
+    )  # fmt: skip
+
+
+def _writers(config: Config, run: pathlib.Path, begun: int) -> writers.Writers:
+    """Who is shown the figures; nobody on other processes than the first."""
+    if not hosts.lead():
+        return writers.Writers([])
+    writers.cut(run / "metrics.jsonl", begun)
+    made: list[Any] = [writers.JsonLines(run / "metrics.jsonl")]
+    if "tensorboard" in config.writers:
+        made.append(writers.TensorBoard(run / "tensorboard", repr(config), begun))
+    if "wandb" in config.writers:
+        made.append(
+            writers.WeightsAndBiases(run, run.name, dataclasses.asdict(config))
         )
-
-    def cell_loss(
-        params: Any, batch: batches.Batch, key: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        logits = models.apply_evaluator(evaluator, params, batch, key=key).logits
-        labels, where = jnp.asarray(batch["labels"]), jnp.asarray(batch["where"])
-        if config.evaluator.link == "tanh":
-            loss = objectives.tanh_mse(
-                logits[..., 0], labels, class_weights=weights, where=where
-            )
-        else:
-            loss = objectives.ternary_cross_entropy(
-                logits, labels, class_weights=weights, where=where,
-                label_smoothing=config.loss.label_smoothing,
-            )  # fmt: skip
-        return loss, where
-
-    return cell_loss
+    return writers.Writers(made)
 
 
-def load_pretrained(config: Config, abstract: Any) -> Any:
-    """Encoder parameters from a Hugging Face directory, or None."""
-    if not config.pretrained:
-        return None
-    _, params = convert.load_encoder(config.pretrained)
-    want = jax.tree.map(lambda leaf: leaf.shape, abstract["encoder"])
-    if jax.tree.map(lambda leaf: leaf.shape, params) != want:
-        raise ValueError(
-            f"train: the weights in {config.pretrained} do not fit the encoder that "
-            "its config.json describes."
-        )
-    return params
+def _export_all(
+    config: Config,
+    run: pathlib.Path,
+    saved: checkpoint.Checkpoints,
+    state: step.TrainState,
+    like: Any,
+    data: prepare.Prepared,
+) -> None:
+    """Writes the last evaluator, and the best one where that is kept."""
+    export(run / "model", config, state.best_params, data.tokenizer)
+    best = saved.best_step() if config.keep_best else None
+    if best is not None:
+        if best != int(state.step):
+            state = saved.restore(like, step=best)
+        export(run / "model-best", config, state.best_params, data.tokenizer)
+        _say(f"the best {config.keep_best} on dev was at step {best}: {run}/model-best")
 
 
-def look_at_dev(predictor: Predictor, dev_rows: list[rows.Row]) -> dict[str, float]:
-    """A few figures on the dev split, without intervals."""
-    answer = predictor.score(
-        [row.prompt for row in dev_rows], [row.response for row in dev_rows]
-    )
-    labels, where = source.label_arrays(dev_rows)
-    return evaluation.quick_figures(answer.classes(), labels, where)
+def export(path: pathlib.Path, config: Config, params: Any, tokenizer: Any) -> None:
+    """Writes the evaluator as a Hugging Face directory; it appears when it is whole.
+
+    Every process takes part, process 0 writes.
+    """
+    host = hosts.whole(params)
+    if host is not None:
+        partial = path.with_name(path.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        convert.save(partial, config.evaluator, host)
+        tokenizer.save(partial, max_length=config.text.max_length)
+        shutil.rmtree(path, ignore_errors=True)
+        partial.rename(path)
+    hosts.barrier(f"export {path.name}")
 
 
-def log(run: pathlib.Path, entries: dict[str, Any]) -> None:
-    """Appends one line to metrics.jsonl."""
-    with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"time": round(time.time(), 3), **entries}) + "\n")
+def _say(text: str) -> None:
+    if hosts.lead():
+        print(text, flush=True)
 
 
-def parse(argv: Sequence[str]) -> tuple[Config, pathlib.Path, bool]:
-    """The configuration, the run's directory and whether it is resumed."""
+class Command(NamedTuple):
+    """What the command line asks for."""
+
+    config: Config
+    run: pathlib.Path
+    resume: bool
+    profile: int
+
+
+def parse(argv: Sequence[str]) -> Command:
+    """Reads the command line; joins the other processes before jax starts."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--resume", metavar="RUN")
     parser.add_argument("--run", metavar="DIR")
     parser.add_argument("--data", metavar="PATH")
+    parser.add_argument("--profile", metavar="N", default="0")
+    parser.add_argument("--hosts", default="detect")
+    parser.add_argument("--coordinator", metavar="ADDRESS:PORT", default="")
+    parser.add_argument("--num-hosts", metavar="N", default="0")
+    parser.add_argument("--host-index", metavar="I", default="-1")
     ours, rest = parser.parse_known_args(list(argv))
+    profile = _whole("--profile", ours.profile)
+    group = hosts.Hosts(
+        ours.hosts, ours.coordinator,
+        _whole("--num-hosts", ours.num_hosts), _whole("--host-index", ours.host_index),
+    )  # fmt: skip
     if ours.resume:
-        if rest or ours.run or ours.data:
-            raise ValueError(
-                "train: --resume takes no other argument; the configuration is the "
-                "run's."
-            )
         path = pathlib.Path(ours.resume)
-        return rundir.reopen(path), path, True
+        wrong = [word for word in rest[::2] if not word.startswith("--mesh.")]
+        if wrong or ours.run or ours.data:
+            raise ValueError(
+                "train: --resume takes no other argument but --mesh.AXIS N; the "
+                "configuration is the run's."
+            )
+        config = rundir.reopen(path)
+        if rest:
+            mesh = tyro.cli(
+                sharding.MeshShape, default=config.mesh,
+                prog="python -m experiments.train",
+                args=[word.replace("--mesh.", "--", 1) for word in rest],
+            )  # fmt: skip
+            config = dataclasses.replace(config, mesh=mesh)
+        hosts.join(group)
+        return Command(config, path, True, profile)
     recipes = RECIPES
     if ours.data is not None:
         folder = source.Folder(ours.data)
@@ -440,15 +398,28 @@ def parse(argv: Sequence[str]) -> tuple[Config, pathlib.Path, bool]:
             f"train: the recipe {recipe} needs weights: give --pretrained DIR, a "
             "Hugging Face directory of a DeBERTa or BERT encoder."
         )
-    return config, pathlib.Path(ours.run or rundir.default_run(recipe)), False
+    hosts.join(group)
+    run = hosts.from_lead(ours.run or str(rundir.default_run(recipe)))
+    return Command(config, pathlib.Path(run), False, profile)
+
+
+def _whole(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(
+            f"train: {name} is {text!r}; it should be an integer."
+        ) from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
 
     def work() -> None:
-        config, run, resume = parse(sys.argv[1:] if argv is None else argv)
-        train(config, run, resume=resume)
+        command = parse(sys.argv[1:] if argv is None else argv)
+        train(
+            command.config, command.run, resume=command.resume, profile=command.profile
+        )
 
     return exit_code(work)
 

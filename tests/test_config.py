@@ -5,7 +5,8 @@ import dataclasses
 
 import pytest
 
-from experiments.config import RECIPES, Config, Loss, Text, load_config, save_config
+from experiments.config import Config, Loss, Text, load_config, save_config
+from experiments.recipes import RECIPES
 from fulcra_jax.configs import DebertaConfig, EvaluatorConfig, SharedHead
 from fulcra_jax.data.source import Folder
 from fulcra_jax.training.optimizer import Optimizer, learning_rate

@@ -11,7 +11,7 @@ import pytest
 from test_deberta import ATOL, fresh, run
 
 from experiments import train as script
-from experiments.config import RECIPES
+from experiments.recipes import RECIPES
 from fulcra_jax.configs import Activation, DebertaConfig
 from fulcra_jax.data import source
 from fulcra_jax.inference import Predictor

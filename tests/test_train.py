@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from experiments import train as script
-from experiments.config import RECIPES
+from experiments.recipes import RECIPES
 from fulcra_jax import models
 from fulcra_jax.data import batches, source
 from fulcra_jax.inference import Predictor

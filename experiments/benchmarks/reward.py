@@ -22,7 +22,7 @@ import numpy as np
 import tyro
 
 from experiments import rundir
-from experiments.config import small_encoder
+from experiments.recipes import small_encoder
 from experiments.exits import exit_code
 from fulcra_jax import models, objectives, targets, values
 from fulcra_jax.configs import EvaluatorConfig, SharedHead

@@ -90,6 +90,8 @@ class Predictor:
         ladder: Sequence[int] = LADDER,
         batch_size: int = 32,
         compute_dtype: Any = jnp.float32,
+        place: Callable[[batches.Batch], Any] | None = None,
+        everywhere: jax.sharding.Sharding | None = None,
     ) -> None:
         """Wraps trained parameters.
 
@@ -101,6 +103,9 @@ class Predictor:
           ladder: lengths that are compiled.
           batch_size: rows per call of the model.
           compute_dtype: of the activations.
+          place: spreads a batch over devices; None leaves it to jax.
+          everywhere: the sharding of an array that each device holds whole, where
+            parameters lie on several; None on one device.
 
         Raises:
           ValueError: if the batch size is below 1.
@@ -132,7 +137,8 @@ class Predictor:
             link = config.link
             return models.score(output.logits, link), models.probs(output.logits, link)
 
-        self._apply = jax.jit(apply)
+        self._place = place or (lambda batch: batch)
+        self._apply = jax.jit(apply, out_shardings=everywhere)
 
     @property
     def params(self) -> Any:
@@ -230,7 +236,9 @@ class Predictor:
             ladder=self._ladder,
             pad_id=self.tokenizer.pad_id,
         ):
-            score_bv, probs_bvc = self._apply(self.params, self._tables, batch)
+            score_bv, probs_bvc = self._apply(
+                self.params, self._tables, self._place(batch)
+            )
             scores[rows] = np.asarray(score_bv)[: len(rows)]
             probs[rows] = np.asarray(probs_bvc)[: len(rows)]
             done += len(rows)

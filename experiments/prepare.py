@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a training needs before its first step: rows, tokens, loss, weights."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import rundir
+from experiments.config import Config
+from fulcra_jax import convert, models, objectives
+from fulcra_jax.data import batches, feed, rows, source, tokens
+from fulcra_jax.data.tokenizer import PairTokenizer
+from fulcra_jax.training import hosts, step
+
+
+class Prepared(NamedTuple):
+    """The data of a run."""
+
+    config: Config
+    """With the encoder's sizes as they will be."""
+    corpus: source.Corpus
+    train_rows: list[rows.Row]
+    """Those of the corpus that have a label."""
+    tokenizer: PairTokenizer
+    dev: batches.Examples
+    """Tokenised rows to look at."""
+
+
+def prepare(config: Config, run: pathlib.Path) -> Prepared:
+    """Reads the rows and finds the tokenizer, that of the run where it has one."""
+    corpus = read_corpus(config)
+    train_rows = [row for row in corpus.rows["train"] if row.where.any()]
+    tokenizer = (
+        PairTokenizer.load(run / "tokenizer")
+        if (run / "tokenizer").is_dir()
+        else make_tokenizer(config, train_rows)
+    )
+    config = fit_to_data(config, tokenizer)
+    dev = encode(config, tokenizer, corpus.rows["dev"])
+    return Prepared(config, corpus, train_rows, tokenizer, dev)
+
+
+def tokenise(data: Prepared) -> tokens.Tokens:
+    """The training rows as token ids, from the cache where they are in it."""
+    config = data.config
+
+    def make() -> batches.Examples:
+        return encode(config, data.tokenizer, data.train_rows)
+
+    if not config.text.cache:
+        found = tokens.Tokens.in_memory(make())
+    else:
+        key = tokens.key_of(
+            rundir.fingerprint(data.train_rows), data.tokenizer, config.text.max_length
+        )
+        # Process 0 first: the others then find what it wrote, where the disk is one.
+        cached = lambda: tokens.cached(pathlib.Path(config.text.cache), key, make)
+        hosts.together(lambda: cached() if hosts.lead() else None)
+        found = hosts.together(cached)
+    if config.control == "shuffled-labels":
+        found = shuffle_labels(found, config.seed)
+    return found
+
+
+def make_plan(config: Config, found: tokens.Tokens) -> feed.Ladder | feed.Packed:
+    """Which rows stand in which batch."""
+    if config.text.packed:
+        return feed.Packed(found.lengths, config.batch_size, config.text.max_length)
+    rungs = batches.ladder_up_to(config.text.max_length, config.text.ladder)
+    return feed.Ladder(found.lengths, config.batch_size, rungs)
+
+
+def read_corpus(config: Config) -> source.Corpus:
+    """The rows that the configuration names."""
+    match config.source:
+        case source.Embedded():
+            return source.read_embedded(config.source, config.policy)
+        case source.Folder():
+            return source.read_folder(config.source, config.policy)
+        case source.Release():
+            # Imported here: TFDS takes seconds to load and only this source needs it.
+            from fulcra_jax.data import fulcra
+
+            return fulcra.read_release(config.source, config.policy)
+
+
+def make_tokenizer(config: Config, train_rows: Sequence[rows.Row]) -> PairTokenizer:
+    """The tokenizer given, the pretrained encoder's, or one trained on the rows."""
+    if config.text.tokenizer or config.pretrained:
+        return PairTokenizer.load(config.text.tokenizer or config.pretrained)
+    texts = [text for row in train_rows for text in (row.prompt, row.response)]
+    return PairTokenizer.train(texts, config.text.vocab_size)
+
+
+def fit_to_data(config: Config, tokenizer: PairTokenizer) -> Config:
+    """The configuration with the encoder's sizes as they will be.
+
+    Raises:
+      ValueError: if the tokenizer has more pieces than the pretrained encoder, the text
+        is longer than its table of positions, or it knows one token type only.
+    """
+    encoder = config.evaluator.encoder
+    if config.pretrained:
+        encoder = convert.load_encoder(config.pretrained)[0]
+        if tokenizer.vocab_size > encoder.vocab_size:
+            raise ValueError(
+                f"train: the tokenizer has {tokenizer.vocab_size} pieces, but the "
+                f"encoder in {config.pretrained} knows {encoder.vocab_size}; give the "
+                "tokenizer that belongs to it."
+            )
+    else:
+        encoder = dataclasses.replace(encoder, vocab_size=tokenizer.vocab_size)
+    if (
+        encoder.position_biased_input
+        and config.text.max_length > encoder.max_position_embeddings
+    ):
+        raise ValueError(
+            f"train: text.max_length is {config.text.max_length}, but the encoder has "
+            f"{encoder.max_position_embeddings} positions."
+        )
+    if encoder.type_vocab_size == 1:
+        raise ValueError(
+            f"train: the encoder in {config.pretrained or 'the recipe'} tells no two "
+            "token types apart (type_vocab_size is 1), but prompt and response are two."
+        )
+    evaluator = dataclasses.replace(config.evaluator, encoder=encoder)
+    return dataclasses.replace(config, evaluator=evaluator)
+
+
+def encode(
+    config: Config, tokenizer: PairTokenizer, train_rows: Sequence[rows.Row]
+) -> batches.Examples:
+    """Rows as token ids and label arrays."""
+    encoded = tokenizer.encode(
+        [row.prompt for row in train_rows],
+        [row.response for row in train_rows],
+        max_length=config.text.max_length,
+    )
+    return batches.Examples(encoded, *source.label_arrays(list(train_rows)))
+
+
+def shuffle_labels(examples: batches.Examples, seed: int) -> batches.Examples:
+    """The same texts with the label vectors of other rows: the control."""
+    order = np.random.Generator(np.random.Philox(seed)).permutation(len(examples))
+    return batches.Examples(
+        examples.encoded, examples.labels[order], examples.where[order]
+    )
+
+
+def make_cell_loss(
+    config: Config, evaluator: models.Evaluator, examples: batches.Examples
+) -> step.CellLoss:
+    """The loss of every cell under the evaluator's link."""
+    weights = None
+    if config.loss.class_weights == "sqrt":
+        weights = objectives.sqrt_class_weights(
+            jnp.asarray(examples.labels), jnp.asarray(examples.where)
+        )
+
+    def cell_loss(
+        params: Any, batch: batches.Batch, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        logits = models.apply_evaluator(evaluator, params, batch, key=key).logits
+        labels, where = jnp.asarray(batch["labels"]), jnp.asarray(batch["where"])
+        if config.evaluator.link == "tanh":
+            loss = objectives.tanh_mse(
+                logits[..., 0], labels, class_weights=weights, where=where
+            )
+        else:
+            loss = objectives.ternary_cross_entropy(
+                logits, labels, class_weights=weights, where=where,
+                label_smoothing=config.loss.label_smoothing,
+            )  # fmt: skip
+        return loss, where
+
+    return cell_loss
+
+
+def load_pretrained(config: Config, abstract: Any) -> Any:
+    """Encoder parameters from a Hugging Face directory, or None."""
+    if not config.pretrained:
+        return None
+    _, params = convert.load_encoder(config.pretrained)
+    want = jax.tree.map(lambda leaf: leaf.shape, abstract["encoder"])
+    if jax.tree.map(lambda leaf: leaf.shape, params) != want:
+        raise ValueError(
+            f"train: the weights in {config.pretrained} do not fit the encoder that "
+            "its config.json describes."
+        )
+    return params

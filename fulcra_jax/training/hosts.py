@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several processes as one computation, each with its own devices.
+
+Every process runs the same script. What one of them finds out alone (bad input, a
+signal) is told to all before anybody acts on it: who stops alone leaves the others
+waiting in the next collective operation.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+Found = TypeVar("Found")
+_TEXT = 2048
+"""Bytes of a text that travels between processes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Hosts:
+    """Which processes belong together."""
+
+    mode: str = "detect"
+    """"one" process; "auto": jax asks the cluster (TPU pod, SLURM, Open MPI);
+    "detect": auto where the environment names several hosts, else one."""
+    coordinator: str = ""
+    """ADDRESS:PORT of process 0, for clusters that jax does not know."""
+    count: int = 0
+    """How many processes there are, with `coordinator`."""
+    index: int = -1
+    """Which one this is, from 0, with `coordinator`."""
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("one", "auto", "detect"):
+            raise ValueError(
+                f"hosts.Hosts: mode is {self.mode!r}; it should be one, auto or detect."
+            )
+        by_hand = self.coordinator, self.count, self.index
+        if by_hand == ("", 0, -1):
+            return
+        if ":" not in self.coordinator or not 0 <= self.index < self.count:
+            raise ValueError(
+                f"hosts.Hosts: coordinator is {self.coordinator!r}, count "
+                f"{self.count}, index {self.index}; they go together: ADDRESS:PORT, "
+                "a number of processes, and an index below it."
+            )
+
+
+def several(environment: Mapping[str, str]) -> bool:
+    """Whether a cluster's environment says that there is more than one process.
+
+    >>> several({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_PROCID": "0"})
+    True
+    >>> several({"TPU_WORKER_HOSTNAMES": "localhost"})
+    False
+    """
+    number = lambda name: int(environment.get(name, "1") or 1)
+    # A shell inside an allocation has SLURM_NTASKS too; only srun gives a step.
+    if "SLURM_STEP_ID" in environment or "SLURM_PROCID" in environment:
+        if number("SLURM_STEP_NUM_TASKS") > 1:
+            return True
+        if "SLURM_STEP_NUM_TASKS" not in environment and number("SLURM_NTASKS") > 1:
+            return True
+    return (
+        "," in environment.get("TPU_WORKER_HOSTNAMES", "")
+        or number("OMPI_COMM_WORLD_SIZE") > 1
+        or number("MEGASCALE_NUM_SLICES") > 1
+    )
+
+
+def join(hosts: Hosts) -> None:
+    """Makes this process part of the computation; before jax is asked for a device.
+
+    Raises:
+      ValueError: if there is no cluster to ask, or the others do not come.
+    """
+    if hosts.coordinator:
+        arguments = {
+            "coordinator_address": hosts.coordinator,
+            "num_processes": hosts.count,
+            "process_id": hosts.index,
+        }
+    elif hosts.mode == "auto" or (hosts.mode == "detect" and several(os.environ)):
+        arguments = {}
+    else:
+        return
+    # Without it, processes on CPUs cannot compute together.
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(**arguments)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"hosts.join: the processes did not come together ({error!s:.200}); give "
+            "--coordinator ADDRESS:PORT --num-hosts N --host-index I to each of them, "
+            "or --hosts one for a single process."
+        ) from error
+
+
+def lead() -> bool:
+    """Whether this process is the one that writes and prints."""
+    return jax.process_index() == 0
+
+
+def barrier(name: str) -> None:
+    """Returns when every process has come here; at once if there is only one."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def from_lead(text: str) -> str:
+    """The text that process 0 has.
+
+    Raises:
+      ValueError: if it is longer than 2048 bytes.
+    """
+    raw = text.encode()
+    if len(raw) > _TEXT:
+        raise ValueError(
+            f"hosts.from_lead: the text has {len(raw)} bytes; it should have at most "
+            f"{_TEXT}."
+        )
+    if jax.process_count() == 1:
+        return text
+    padded = np.frombuffer(raw.ljust(_TEXT, b"\0"), np.uint8)
+    told = np.asarray(multihost_utils.broadcast_one_to_all(padded))
+    return told.tobytes().rstrip(b"\0").decode()
+
+
+def together(work: Callable[[], Found]) -> Found:
+    """Does what may fail on one process only; then it fails on all.
+
+    Args:
+      work: reads files, checks; holds no collective operation.
+
+    Returns:
+      What the work returns here.
+
+    Raises:
+      Exception: what the work raises here.
+      ValueError: if it fails on another process only; it names that one and its error.
+    """
+    if jax.process_count() == 1:
+        return work()
+    error, found = None, None
+    try:
+        found = work()
+    except (ValueError, KeyError, OSError) as raised:
+        error = raised
+    said = b"" if error is None else f"{type(error).__name__}: {error}".encode()
+    texts = _gather(np.frombuffer(said[:_TEXT].ljust(_TEXT, b"\0"), np.uint8))
+    if error is not None:
+        raise error
+    for process, text in enumerate(texts):
+        if text.any():
+            words = text.tobytes().rstrip(b"\0").decode(errors="replace")
+            raise ValueError(f"hosts.together: process {process} failed: {words}")
+    return found  # pyright: ignore[reportReturnType]  # there was no error
+
+
+def agree(entries: Mapping[str, str]) -> None:
+    """Checks that all processes were started alike.
+
+    Args:
+      entries: what decides the numbers, by name: the configuration, the data, ...
+
+    Raises:
+      ValueError: if an entry differs between processes; it names entry and processes.
+    """
+    if jax.process_count() == 1:
+        return
+    digests = np.stack(
+        [
+            np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
+            for text in entries.values()
+        ]
+    )
+    everybody = _gather(digests)
+    for place, name in enumerate(entries):
+        differing = [
+            str(process)
+            for process in range(len(everybody))
+            if (everybody[process, place] != everybody[0, place]).any()
+        ]
+        if differing:
+            raise ValueError(
+                f"hosts.agree: process {', '.join(differing)} and process 0 have a "
+                f"different {name}; start all of them with the same command, files "
+                "and versions."
+            )
+
+
+class Vote:
+    """A wish of any process, which all learn of at the same step.
+
+    `cast` starts a sum over all devices, `heard` reads it: a step later, so that
+    nothing waits for it.
+    """
+
+    def __init__(self, mesh: Mesh) -> None:
+        """Args: mesh: all devices."""
+        self._alone = jax.process_count() == 1
+        self._place = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+        self._size = mesh.devices.size
+        self._local = len(self._place.addressable_devices)
+        everywhere = NamedSharding(mesh, PartitionSpec())
+        self._any = jax.jit(lambda hands: hands.any(), out_shardings=everywhere)
+
+    def cast(self, wish: bool) -> jax.Array | bool:
+        """What `heard` will read; every process calls this at the same step."""
+        if self._alone:
+            return wish
+        hands = np.full(self._local, wish)
+        return self._any(
+            jax.make_array_from_process_local_data(self._place, hands, (self._size,))
+        )
+
+    @staticmethod
+    def heard(ballot: jax.Array | bool) -> bool:
+        """Whether any process had the wish; the same answer on all of them."""
+        return bool(ballot)
+
+
+def whole(tree: Any) -> Any:
+    """The tree as numpy arrays on process 0, and None on the others.
+
+    One leaf at a time is gathered on the devices: none holds the whole tree.
+    """
+
+    def one(leaf: jax.Array) -> np.ndarray | None:
+        if leaf.is_fully_addressable:
+            return np.asarray(leaf) if lead() else None
+        everywhere = NamedSharding(leaf.sharding.mesh, PartitionSpec())
+        held = _gathered(everywhere)(leaf)
+        return np.asarray(held.addressable_data(0)) if lead() else None
+
+    host = jax.tree.map(one, tree)
+    return host if lead() else None
+
+
+@functools.cache
+def _gathered(everywhere: NamedSharding) -> Callable[[jax.Array], jax.Array]:
+    return jax.jit(lambda leaf: leaf, out_shardings=everywhere)
+
+
+def _gather(array: np.ndarray) -> np.ndarray:
+    """`[processes, ...]`: the array of each process."""
+    return np.asarray(multihost_utils.process_allgather(array))
