@@ -253,8 +253,10 @@ def _check_divides(name: str, shape: tuple[int, ...], spec: Any, mesh: Mesh) -> 
             f"{len(spec)} axes."
         )
     for n, axis in zip(shape, spec, strict=False):  # trailing axes are unsharded
-        if axis is not None and n % mesh.shape[axis]:
+        axes = axis if isinstance(axis, tuple) else (axis,)
+        size = math.prod(mesh.shape[one] for one in axes if one is not None)
+        if n % size:
             raise ValueError(
                 f"sharding.shardings: {name} has {n} rows on mesh axis {axis!r} of "
-                f"size {mesh.shape[axis]}; {n} is not a multiple."
+                f"size {size}; {n} is not a multiple."
             )

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several processes: what one finds out, all do; what differs is named."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from fulcra_jax.training import hosts
+from fulcra_jax.training.hosts import Hosts
+
+HERE = pathlib.Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """What each of two processes with four devices found."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, HERE / "hosts_worker.py", str(port), str(index)],
+            cwd=HERE.parent,
+            env=os.environ | {"JAX_NUM_CPU_DEVICES": "4", "PYTHONPATH": "."},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    said = [process.communicate(timeout=300) for process in processes]
+    for process, (_, error) in zip(processes, said, strict=True):
+        assert process.returncode == 0, error
+    return [json.loads(out.splitlines()[-1]) for out, _ in said]
+
+
+@pytest.mark.slow
+def test_two_processes_see_all_devices_and_one_leads(pair):
+    assert [found["devices"] for found in pair] == [8, 8]
+    assert [found["lead"] for found in pair] == [True, False]
+    assert [found["text"] for found in pair] == ["runs/of-0-é"] * 2
+
+
+@pytest.mark.slow
+def test_processes_that_were_started_unlike_are_refused(pair):
+    for found in pair:
+        assert found["alike"] == "none"
+        assert "process 1 and process 0 have a different data" in found["unlike"]
+        assert "2 hosts have 8; all should be used" in found["fewer"]
+
+
+@pytest.mark.slow
+def test_what_fails_on_one_process_fails_on_all(pair):
+    message = "FileNotFoundError: rows.jsonl does not exist."
+    assert pair[1]["together"] == message
+    assert f"process 1 failed: {message}" in pair[0]["together"]
+
+
+@pytest.mark.slow
+def test_a_wish_of_one_is_heard_by_all(pair):
+    assert [found["votes"] for found in pair] == [[False, True]] * 2
+
+
+@pytest.mark.slow
+def test_each_process_holds_its_rows_and_one_gathers_the_tree(pair):
+    assert [found["rows"] for found in pair] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert [found["total"] for found in pair] == [140.0, 140.0]  # 0 + 1 + 4 + ... + 49
+    assert pair[0]["whole"] == list(range(8))
+    assert pair[1]["whole"] is None
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, False),
+        ({"SLURM_NTASKS": "4"}, False),  # a shell in an allocation, not a step
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "1"}, True),
+        ({"SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, False),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, True),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, True),
+        ({"MEGASCALE_NUM_SLICES": "2"}, True),
+    ],
+)  # fmt: skip
+def test_a_cluster_is_known_by_its_environment(environment, expected):
+    assert hosts.several(environment) is expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"mode": "maybe"}, "mode is 'maybe'; it should be one, auto or detect"),
+        ({"coordinator": "host"}, "they go together: ADDRESS:PORT"),
+        ({"coordinator": "host:1", "count": 2, "index": 2}, "an index below it"),
+        ({"count": 2, "index": 0}, "they go together"),
+    ],
+)
+def test_descriptions_of_hosts_are_checked(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Hosts(**fields)
+
+
+def test_one_process_is_alone():
+    hosts.join(Hosts(mode="one"))
+    assert hosts.lead()
+    assert hosts.from_lead("x") == "x"
+    assert hosts.together(lambda: 3) == 3
+    hosts.agree({"a": "b"})
+    hosts.barrier("nothing")
+    with pytest.raises(ValueError, match="has 3000 bytes"):
+        hosts.from_lead("x" * 3000)
