@@ -3,12 +3,13 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from experiments import rundir
 from experiments.config import Config
@@ -179,6 +180,26 @@ def make_cell_loss(
         return loss, where
 
     return cell_loss
+
+
+def make_init(
+    config: Config,
+    evaluator: models.Evaluator,
+    transformation: optax.GradientTransformation,
+) -> Callable[[], step.TrainState]:
+    """A function that makes the state before the first step, for `jax.jit`."""
+
+    def init() -> step.TrainState:
+        ids = jnp.zeros((1, 8), jnp.int32)
+        params = evaluator.init(
+            jax.random.key(config.seed), ids, ids > -1, token_type_ids=ids,
+            deterministic=True,
+        )["params"]  # fmt: skip
+        return step.init_state(
+            params, transformation, average=config.optimizer.average > 0
+        )
+
+    return init
 
 
 def load_pretrained(config: Config, abstract: Any) -> Any:

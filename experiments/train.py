@@ -26,29 +26,22 @@ A run is a directory (see experiments/rundir.py). Ctrl-C and SIGTERM save a chec
 and stop; the resumed run ends with the same parameters, bit for bit on CPU.
 """
 
-import argparse
 import dataclasses
 import math
 import pathlib
-import shutil
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import tyro
 
-from experiments import prepare, rundir
+from experiments import export, look, prepare, rundir, train_command
 from experiments.config import Config
 from experiments.exits import Stop, exit_code
 from experiments.loop import Loop
-from experiments.recipes import NEEDS_DATA, NEEDS_WEIGHTS, RECIPES
-from fulcra_jax import convert, models
-from fulcra_jax.data import batches, feed, rows, source
-from fulcra_jax.inference import Predictor
-from fulcra_jax.report import evaluation
+from fulcra_jax import models
+from fulcra_jax.data import feed, rows
 from fulcra_jax.training import (
     ceiling,
     checkpoint,
@@ -107,16 +100,7 @@ def _train(
     )
     transformation = optimizer.make_optimizer(config.optimizer, steps)
 
-    def init() -> step.TrainState:
-        ids = jnp.zeros((1, 8), jnp.int32)
-        params = evaluator.init(
-            jax.random.key(config.seed), ids, ids > -1, token_type_ids=ids,
-            deterministic=True,
-        )["params"]  # fmt: skip
-        return step.init_state(
-            params, transformation, average=config.optimizer.average > 0
-        )
-
+    init = prepare.make_init(config, evaluator, transformation)
     shapes = jax.eval_shape(init)
     places = sharding.shardings(shapes, sharding.STATE, mesh)
 
@@ -137,7 +121,7 @@ def _train(
         else:
             state = _initial(config, init, shapes, places)
         begun = int(state.step)
-        dev = _Dev(data, mesh, state)
+        dev = look.Dev(data, mesh, state)
         device_step = jax.jit(
             step.make_train_step(
                 prepare.make_cell_loss(config, evaluator, tokens),
@@ -176,41 +160,12 @@ def _train(
                 ).run_from(state)
             else:
                 figures = dev.figures(state)
-        _export_all(config, run, saved, state, sharding.abstract(shapes, places), data)
+        export.export_all(
+            config, run, saved, state, sharding.abstract(shapes, places), data
+        )
     did = "already finished at" if begun == steps else "trained"
     _say(f"{did} {steps} steps; dev macro-F1 {figures['macro_f1']:.3f}; {run}/model")
     return figures
-
-
-class _Dev:
-    """Looks at the dev split with any state, over all devices."""
-
-    def __init__(self, data: prepare.Prepared, mesh: Any, state: step.TrainState):
-        config = data.config
-        # As many rows as the devices can share.
-        parts = sharding.row_parts(mesh)
-        size = -(-32 // parts) * parts
-        own = sharding.host_rows(size, mesh)
-
-        def place(batch: batches.Batch) -> Any:
-            mine = {name: array[own] for name, array in batch.items()}
-            return sharding.place_batch(mine, size, mesh)
-
-        self._examples = data.dev
-        self._predictor = Predictor(
-            config.evaluator, state.best_params, data.tokenizer,
-            max_length=config.text.max_length, ladder=config.text.ladder,
-            compute_dtype=jnp.dtype(config.compute_dtype), batch_size=size,
-            place=place, everywhere=sharding.replicated(mesh),
-        )  # fmt: skip
-
-    def figures(self, state: step.TrainState) -> dict[str, float]:
-        """A few figures, without intervals."""
-        self._predictor.params = state.best_params
-        answer = self._predictor.score_encoded(self._examples.encoded)
-        return evaluation.quick_figures(
-            answer.classes(), self._examples.labels, self._examples.where
-        )
 
 
 def _begin(data: prepare.Prepared, run: pathlib.Path, resume: bool) -> None:
@@ -287,44 +242,8 @@ def _writers(config: Config, run: pathlib.Path, begun: int) -> writers.Writers:
     if "tensorboard" in config.writers:
         made.append(writers.TensorBoard(run / "tensorboard", repr(config), begun))
     if "wandb" in config.writers:
-        made.append(
-            writers.WeightsAndBiases(run, run.name, dataclasses.asdict(config))
-        )
+        made.append(writers.WeightsAndBiases(run, run.name, dataclasses.asdict(config)))
     return writers.Writers(made)
-
-
-def _export_all(
-    config: Config,
-    run: pathlib.Path,
-    saved: checkpoint.Checkpoints,
-    state: step.TrainState,
-    like: Any,
-    data: prepare.Prepared,
-) -> None:
-    """Writes the last evaluator, and the best one where that is kept."""
-    export(run / "model", config, state.best_params, data.tokenizer)
-    best = saved.best_step() if config.keep_best else None
-    if best is not None:
-        if best != int(state.step):
-            state = saved.restore(like, step=best)
-        export(run / "model-best", config, state.best_params, data.tokenizer)
-        _say(f"the best {config.keep_best} on dev was at step {best}: {run}/model-best")
-
-
-def export(path: pathlib.Path, config: Config, params: Any, tokenizer: Any) -> None:
-    """Writes the evaluator as a Hugging Face directory; it appears when it is whole.
-
-    Every process takes part, process 0 writes.
-    """
-    host = hosts.whole(params)
-    if host is not None:
-        partial = path.with_name(path.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        convert.save(partial, config.evaluator, host)
-        tokenizer.save(partial, max_length=config.text.max_length)
-        shutil.rmtree(path, ignore_errors=True)
-        partial.rename(path)
-    hosts.barrier(f"export {path.name}")
 
 
 def _say(text: str) -> None:
@@ -332,91 +251,12 @@ def _say(text: str) -> None:
         print(text, flush=True)
 
 
-class Command(NamedTuple):
-    """What the command line asks for."""
-
-    config: Config
-    run: pathlib.Path
-    resume: bool
-    profile: int
-
-
-def parse(argv: Sequence[str]) -> Command:
-    """Reads the command line; joins the other processes before jax starts."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--resume", metavar="RUN")
-    parser.add_argument("--run", metavar="DIR")
-    parser.add_argument("--data", metavar="PATH")
-    parser.add_argument("--profile", metavar="N", default="0")
-    parser.add_argument("--hosts", default="detect")
-    parser.add_argument("--coordinator", metavar="ADDRESS:PORT", default="")
-    parser.add_argument("--num-hosts", metavar="N", default="0")
-    parser.add_argument("--host-index", metavar="I", default="-1")
-    ours, rest = parser.parse_known_args(list(argv))
-    profile = _whole("--profile", ours.profile)
-    group = hosts.Hosts(
-        ours.hosts, ours.coordinator,
-        _whole("--num-hosts", ours.num_hosts), _whole("--host-index", ours.host_index),
-    )  # fmt: skip
-    if ours.resume:
-        path = pathlib.Path(ours.resume)
-        wrong = [word for word in rest[::2] if not word.startswith("--mesh.")]
-        if wrong or ours.run or ours.data:
-            raise ValueError(
-                "train: --resume takes no other argument but --mesh.AXIS N; the "
-                "configuration is the run's."
-            )
-        config = rundir.reopen(path)
-        if rest:
-            mesh = tyro.cli(
-                sharding.MeshShape, default=config.mesh,
-                prog="python -m experiments.train",
-                args=[word.replace("--mesh.", "--", 1) for word in rest],
-            )  # fmt: skip
-            config = dataclasses.replace(config, mesh=mesh)
-        hosts.join(group)
-        return Command(config, path, True, profile)
-    recipes = RECIPES
-    if ours.data is not None:
-        folder = source.Folder(ours.data)
-        recipes = {
-            name: (text, dataclasses.replace(config, source=folder))
-            for name, (text, config) in RECIPES.items()
-        }
-    config = tyro.extras.overridable_config_cli(
-        recipes,
-        args=rest,
-        prog="python -m experiments.train",
-        description=__doc__,
-        config=(tyro.conf.AvoidSubcommands,),
-    )
-    recipe = next(word for word in rest if word in RECIPES)
-    if recipe in NEEDS_DATA and ours.data is None:
-        raise ValueError(f"train: the recipe {recipe} needs rows: give --data PATH.")
-    if recipe in NEEDS_WEIGHTS and not config.pretrained:
-        raise ValueError(
-            f"train: the recipe {recipe} needs weights: give --pretrained DIR, a "
-            "Hugging Face directory of a DeBERTa or BERT encoder."
-        )
-    hosts.join(group)
-    run = hosts.from_lead(ours.run or str(rundir.default_run(recipe)))
-    return Command(config, pathlib.Path(run), False, profile)
-
-
-def _whole(name: str, text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(
-            f"train: {name} is {text!r}; it should be an integer."
-        ) from None
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
 
     def work() -> None:
-        command = parse(sys.argv[1:] if argv is None else argv)
+        words = sys.argv[1:] if argv is None else argv
+        command = train_command.parse(words, __doc__)
         train(
             command.config, command.run, resume=command.resume, profile=command.profile
         )

@@ -76,9 +76,7 @@ class Arguments:
 
     def __post_init__(self) -> None:
         if self.steps < 2:
-            raise ValueError(
-                f"meshes: steps is {self.steps}; it should be at least 2."
-            )
+            raise ValueError(f"meshes: steps is {self.steps}; it should be at least 2.")
 
 
 def words(arguments: Arguments, run: pathlib.Path, rate: float) -> list[str]:

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line of experiments.train."""
+
+import argparse
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import tyro
+
+from experiments import rundir
+from experiments.config import Config
+from experiments.recipes import NEEDS_DATA, NEEDS_WEIGHTS, RECIPES
+from fulcra_jax.data import source
+from fulcra_jax.training import hosts, sharding
+
+
+class Command(NamedTuple):
+    """What the command line asks for."""
+
+    config: Config
+    run: pathlib.Path
+    resume: bool
+    profile: int
+
+
+def parse(argv: Sequence[str], description: str | None) -> Command:
+    """Reads the command line; joins the other processes before jax starts."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--resume", metavar="RUN")
+    parser.add_argument("--run", metavar="DIR")
+    parser.add_argument("--data", metavar="PATH")
+    parser.add_argument("--profile", metavar="N", default="0")
+    parser.add_argument("--hosts", default="detect")
+    parser.add_argument("--coordinator", metavar="ADDRESS:PORT", default="")
+    parser.add_argument("--num-hosts", metavar="N", default="0")
+    parser.add_argument("--host-index", metavar="I", default="-1")
+    ours, rest = parser.parse_known_args(list(argv))
+    profile = _whole("--profile", ours.profile)
+    group = hosts.Hosts(
+        ours.hosts, ours.coordinator,
+        _whole("--num-hosts", ours.num_hosts), _whole("--host-index", ours.host_index),
+    )  # fmt: skip
+    if ours.resume:
+        path = pathlib.Path(ours.resume)
+        wrong = [word for word in rest[::2] if not word.startswith("--mesh.")]
+        if wrong or ours.run or ours.data:
+            raise ValueError(
+                "train: --resume takes no other argument but --mesh.AXIS N; the "
+                "configuration is the run's."
+            )
+        config = rundir.reopen(path)
+        if rest:
+            mesh = tyro.cli(
+                sharding.MeshShape, default=config.mesh,
+                prog="python -m experiments.train",
+                args=[word.replace("--mesh.", "--", 1) for word in rest],
+            )  # fmt: skip
+            config = dataclasses.replace(config, mesh=mesh)
+        hosts.join(group)
+        return Command(config, path, True, profile)
+    recipes = RECIPES
+    if ours.data is not None:
+        folder = source.Folder(ours.data)
+        recipes = {
+            name: (text, dataclasses.replace(config, source=folder))
+            for name, (text, config) in RECIPES.items()
+        }
+    config = tyro.extras.overridable_config_cli(
+        recipes,
+        args=rest,
+        prog="python -m experiments.train",
+        description=description,
+        config=(tyro.conf.AvoidSubcommands,),
+    )
+    recipe = next(word for word in rest if word in RECIPES)
+    if recipe in NEEDS_DATA and ours.data is None:
+        raise ValueError(f"train: the recipe {recipe} needs rows: give --data PATH.")
+    if recipe in NEEDS_WEIGHTS and not config.pretrained:
+        raise ValueError(
+            f"train: the recipe {recipe} needs weights: give --pretrained DIR, a "
+            "Hugging Face directory of a DeBERTa or BERT encoder."
+        )
+    hosts.join(group)
+    run = hosts.from_lead(ours.run or str(rundir.default_run(recipe)))
+    return Command(config, pathlib.Path(run), False, profile)
+
+
+def _whole(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(
+            f"train: {name} is {text!r}; it should be an integer."
+        ) from None
