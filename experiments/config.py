@@ -14,7 +14,6 @@ from fulcra_jax.models.deberta import Remat
 from fulcra_jax.training.optimizer import Optimizer
 from fulcra_jax.training.sharding import MeshShape
 
-
 FIGURES = ("accuracy", "macro_f1", "f1_opposed", "f1_none", "f1_supported")
 """What a look at the dev split finds."""
 

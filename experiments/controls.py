@@ -23,9 +23,9 @@ import tyro
 
 from experiments import floors
 from experiments.config import Config
-from experiments.recipes import RECIPES
 from experiments.evaluate import truth_of
 from experiments.exits import exit_code
+from experiments.recipes import RECIPES
 from experiments.train import read_corpus, train
 from fulcra_jax.data.rows import Row
 from fulcra_jax.data.source import Folder

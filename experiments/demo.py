@@ -21,10 +21,10 @@ import rich.markup
 import tyro
 
 from experiments import rundir
-from experiments.recipes import RECIPES
 from experiments.evaluate import Arguments as EvaluateArguments
 from experiments.evaluate import evaluate
 from experiments.exits import exit_code
+from experiments.recipes import RECIPES
 from experiments.train import train
 from fulcra_jax.data.source import Folder
 from fulcra_jax.inference import Predictor

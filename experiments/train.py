@@ -35,6 +35,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from fulcra_jax.training.meter import Meter
+from fulcra_jax.training.profile import Trace
 
 from experiments import export, look, prepare, rundir, train_command
 from experiments.config import Config
@@ -51,8 +53,6 @@ from fulcra_jax.training import (
     step,
     writers,
 )
-from fulcra_jax.training.meter import Meter
-from fulcra_jax.training.profile import Trace
 
 
 def train(
@@ -81,7 +81,7 @@ def _train(
 
     # Data.
     data = hosts.together(lambda: prepare.prepare(config, run))
-    config, corpus, tokenizer = data.config, data.corpus, data.tokenizer
+    config, corpus = data.config, data.corpus
     sharding.check_heads(config.evaluator.encoder.num_attention_heads, mesh)
     hosts.agree(
         {
@@ -104,6 +104,13 @@ def _train(
     shapes = jax.eval_shape(init)
     places = sharding.shardings(shapes, sharding.STATE, mesh)
 
+    begun_before = resume and any((run / "checkpoints").glob("[0-9]*"))
+    pretrained = None
+    if not begun_before:
+        pretrained = hosts.together(
+            lambda: prepare.load_pretrained(config, shapes.params)
+        )
+
     # The run exists from here on.
     if stop.asked and jax.process_count() == 1:
         raise KeyboardInterrupt
@@ -119,7 +126,7 @@ def _train(
             hosts.together(lambda: rundir.check_config(run))
             _say(f"resumed at step {int(state.step)}")
         else:
-            state = _initial(config, init, shapes, places)
+            state = _initial(init, pretrained, places)
         begun = int(state.step)
         dev = look.Dev(data, mesh, state)
         device_step = jax.jit(
@@ -203,9 +210,8 @@ def _introduce(
     )
 
 
-def _initial(config: Config, init: Any, shapes: step.TrainState, places: Any) -> Any:
+def _initial(init: Any, pretrained: Any, places: Any) -> step.TrainState:
     """The state before the first step, made where it is to lie."""
-    pretrained = hosts.together(lambda: prepare.load_pretrained(config, shapes.params))
     state = jax.jit(init, out_shardings=places)()
     if pretrained is None:
         return state

@@ -22,8 +22,8 @@ import numpy as np
 import tyro
 
 from experiments import rundir
-from experiments.recipes import small_encoder
 from experiments.exits import exit_code
+from experiments.recipes import small_encoder
 from fulcra_jax import models, objectives, targets, values
 from fulcra_jax.configs import EvaluatorConfig, SharedHead
 from fulcra_jax.data import rows, sample

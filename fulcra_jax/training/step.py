@@ -62,7 +62,7 @@ def init_state(
 
 
 def leaf_names(params: Params) -> list[str]:
-    """Paths "a/b/kernel" of the leaves, in the order that `Metrics.bad` numbers them."""
+    """Paths "a/b/kernel" of the leaves, as `Metrics.bad` numbers them."""
     return [
         jax.tree_util.keystr(path, simple=True, separator="/")
         for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]
