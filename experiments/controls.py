@@ -25,8 +25,9 @@ from experiments import floors
 from experiments.config import Config
 from experiments.evaluate import truth_of
 from experiments.exits import exit_code
+from experiments.prepare import read_corpus
 from experiments.recipes import RECIPES
-from experiments.train import read_corpus, train
+from experiments.train import train
 from fulcra_jax.data.rows import Row
 from fulcra_jax.data.source import Folder
 from fulcra_jax.inference import Predictor

@@ -23,7 +23,7 @@ import tyro
 
 from experiments import floors, rundir
 from experiments.exits import exit_code
-from experiments.train import read_corpus
+from experiments.prepare import read_corpus
 from fulcra_jax.data import source, splits
 from fulcra_jax.data.rows import Row
 from fulcra_jax.inference import Predictor

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from test_deberta import ATOL, fresh, run
 
-from experiments import train as script
+from experiments import prepare
 from experiments.recipes import RECIPES
 from fulcra_jax.configs import Activation, DebertaConfig
 from fulcra_jax.data import source
@@ -206,7 +206,7 @@ def test_the_scale_of_v1_counts_a_term_that_is_not_computed():
 
 def test_an_encoder_that_does_not_fit_the_texts_is_refused():
     config = RECIPES["debug"][1]
-    tokenizer = script.make_tokenizer(config, source.sample_rows(0, 40))
+    tokenizer = prepare.make_tokenizer(config, source.sample_rows(0, 40))
     for fields, message in (
         (
             {"type_vocab_size": 1},
@@ -220,15 +220,15 @@ def test_an_encoder_that_does_not_fit_the_texts_is_refused():
         encoder = dataclasses.replace(config.evaluator.encoder, **fields)
         evaluator = dataclasses.replace(config.evaluator, encoder=encoder)
         with pytest.raises(ValueError, match=message):
-            script.fit_to_data(
+            prepare.fit_to_data(
                 dataclasses.replace(config, evaluator=evaluator), tokenizer
             )
 
 
 def test_predictor_names_the_pair_with_an_id_that_has_no_row():
     config = RECIPES["debug"][1]
-    tokenizer = script.make_tokenizer(config, source.sample_rows(0, 40))
-    evaluator = script.fit_to_data(config, tokenizer).evaluator
+    tokenizer = prepare.make_tokenizer(config, source.sample_rows(0, 40))
+    evaluator = prepare.fit_to_data(config, tokenizer).evaluator
     ids = jnp.ones((1, 8), jnp.int32)
     init = Evaluator(evaluator).init
     params = init(jax.random.key(0), ids, ids > 0, deterministic=True)["params"]

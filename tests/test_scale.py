@@ -71,11 +71,13 @@ def test_a_run_goes_on_with_other_processes_and_another_mesh(one, tmp_path):
 @pytest.mark.slow
 def test_processes_with_other_rows_are_refused(tmp_path):
     run = tmp_path / "run"
-    pair = [
-        meshes.start([*meshes.words(ARGUMENTS, run, 0.0), *more], Layout(1, 1, 1))[0]
-        for more in ()
-    ]
-    assert not pair
+    words = meshes.words(ARGUMENTS, run, 0.0)
+    pair = meshes.start(words, Layout(2, 1, 2), last=["--source.train", "100"])
+    said = [process.communicate(timeout=120)[1] for process in pair]
+    assert [process.returncode for process in pair] == [1, 1], said
+    for error in said:
+        assert "process 1 and process 0 have a different configuration" in error
+    assert not run.exists()
 
 
 @pytest.mark.slow

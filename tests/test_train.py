@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import prepare
 from experiments import train as script
 from experiments.recipes import RECIPES
 from fulcra_jax import models
@@ -107,7 +108,8 @@ def test_a_stopped_run_saves_says_how_to_go_on_and_ends_the_same(
     wait_for_steps(process, run, 3)
     process.send_signal(sign)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
+    # A machine that is taken away is no failure.
+    assert process.returncode == (130 if sign == signal.SIGINT else 0)
     assert f"--resume {run}" in said
     assert "Traceback" not in said
 
@@ -134,8 +136,8 @@ def test_a_run_directory_holds_what_it_should(finished):
     ("words", "message"),
     [
         (["debug", "--data", "nowhere"], "nowhere does not exist"),
-        (["debug", "--batch-size", "12", "--devices", "8"], "no multiple of the 8"),
-        (["debug", "--devices", "99"], "num_devices is 99; it should be in"),
+        (["debug", "--batch-size", "12", "--mesh.data", "8"], "no multiple of the 8"),
+        (["debug", "--mesh.data", "99"], "needs 99 devices; there are"),
         (["debug", "--optimizer.warmup-steps", "40"], "there are only 40 steps"),
         (["debug", "--pretrained", "nowhere"], "nowhere does not exist"),
         (["debug", "--text.tokenizer", "nowhere"], "nowhere does not exist"),
@@ -241,7 +243,7 @@ def test_changed_data_is_refused_on_resume(finished, tmp_path, capsys):
 
 
 def test_nan_stops_the_run_and_names_the_step(tmp_path, capsys, monkeypatch):
-    real = script.make_cell_loss
+    real = prepare.make_cell_loss
 
     def broken(config, evaluator, examples):
         cell_loss = real(config, evaluator, examples)
@@ -254,19 +256,25 @@ def test_nan_stops_the_run_and_names_the_step(tmp_path, capsys, monkeypatch):
 
         return loss
 
-    monkeypatch.setattr(script, "make_cell_loss", broken)
+    monkeypatch.setattr(prepare, "make_cell_loss", broken)
     run = tmp_path / "nan"
-    assert script.main(["debug", "--run", str(run), "--devices", "1", *SMALL]) == 1
-    assert "the loss is nan at step" in capsys.readouterr().err
+    assert script.main(["debug", "--run", str(run), "--mesh.data", "1", *SMALL]) == 1
+    said = capsys.readouterr().err
+    found = re.search(r"the loss is nan at step (\d+); the gradient is not finite", said)
+    assert found, said
+    assert re.search(r"in \d+ of \d+ leaves, the first is encoder/", said), said
     assert not (run / "model").exists()
+    # Nothing after the last good step is kept.
+    kept = [int(path.name) for path in (run / "checkpoints").glob("[0-9]*")]
+    assert all(step < int(found[1]) for step in kept)
 
 
 def test_one_device_and_eight_train_alike():
     config = RECIPES["debug"][1]
     rows = source.sample_rows(0, 64)
-    tokenizer = script.make_tokenizer(config, rows)
-    config = script.fit_to_data(config, tokenizer)
-    examples = script.encode(config, tokenizer, rows)
+    tokenizer = prepare.make_tokenizer(config, rows)
+    config = prepare.fit_to_data(config, tokenizer)
+    examples = prepare.encode(config, tokenizer, rows)
     evaluator = models.Evaluator(config.evaluator)
     transformation = optimizer.make_optimizer(
         optimizer.Optimizer(peak_lr=1e-4, warmup_steps=2), 20
@@ -283,7 +291,7 @@ def test_one_device_and_eight_train_alike():
         rows_place = sharding.batch_sharding(mesh)
         train_step = jax.jit(
             step.make_train_step(
-                script.make_cell_loss(config, evaluator, examples),
+                prepare.make_cell_loss(config, evaluator, examples),
                 transformation,
                 seed=0,
             ),
@@ -311,7 +319,7 @@ def test_one_device_and_eight_train_alike():
 def test_shuffled_labels_keep_texts_and_label_counts():
     config = RECIPES["debug"][1]
     rows = source.sample_rows(0, 40)
-    examples = script.encode(config, script.make_tokenizer(config, rows), rows)
+    examples = prepare.encode(config, prepare.make_tokenizer(config, rows), rows)
     shuffled = script.shuffle_labels(examples, 0)
     assert shuffled.encoded is examples.encoded
     assert (shuffled.labels != examples.labels).any()
@@ -361,13 +369,3 @@ def test_checkpoints_keep_the_newest_and_say_when_there_is_none(tmp_path):
         np.testing.assert_array_equal(saved.restore(state)["a"], [3.0, 4.0, 5.0])
     kept = {name for name in os.listdir(tmp_path / "c") if name.isdigit()}
     assert kept == {"2", "3"}
-
-
-def test_sharding_names_the_leaf_that_does_not_fit():
-    mesh = sharding.make_mesh(8)
-    spec = jax.sharding.PartitionSpec("data")
-    tree = {"a": {"kernel": jax.ShapeDtypeStruct((12, 4), jnp.float32)}}
-    with pytest.raises(ValueError, match="a/kernel has 12 rows on mesh axis 'data'"):
-        sharding.shardings(tree, (("a/.*", spec),), mesh)
-    with pytest.raises(ValueError, match="no rule matches a/kernel"):
-        sharding.shardings(tree, (("b", spec),), mesh)

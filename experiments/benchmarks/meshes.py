@@ -89,8 +89,16 @@ def words(arguments: Arguments, run: pathlib.Path, rate: float) -> list[str]:
     ]  # fmt: skip
 
 
-def start(arguments: Sequence[str], layout: Layout) -> list[subprocess.Popen[str]]:
-    """The processes of `experiments.train` in a layout."""
+def start(
+    arguments: Sequence[str], layout: Layout, last: Sequence[str] = ()
+) -> list[subprocess.Popen[str]]:
+    """The processes of `experiments.train` in a layout.
+
+    Args:
+      arguments: words for all of them.
+      layout: processes and mesh.
+      last: more words for the last one only: a mistake.
+    """
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -107,7 +115,10 @@ def start(arguments: Sequence[str], layout: Layout) -> list[subprocess.Popen[str
             ]  # fmt: skip
         processes.append(
             subprocess.Popen(
-                [sys.executable, "-m", "experiments.train", *arguments, *mesh, *hosts],
+                [
+                    sys.executable, "-m", "experiments.train", *arguments, *mesh,
+                    *hosts, *(last if index == layout.processes - 1 else ()),
+                ],  # fmt: skip
                 cwd=ROOT,
                 env=os.environ | {"JAX_NUM_CPU_DEVICES": str(layout.devices)},
                 stdout=subprocess.PIPE,
