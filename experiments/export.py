@@ -80,7 +80,8 @@ def export_all(
         export(run / "model-best", config, state.best_params, data.tokenizer)
         if hosts.lead():
             print(
-                f"the best {config.keep_best} on dev was at step {best}: {run}/model-best"
+                f"the best {config.keep_best} on dev was at step {best}: "
+                f"{run}/model-best"
             )
 
 

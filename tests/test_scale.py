@@ -114,7 +114,7 @@ def test_packed_rows_parts_averages_and_the_best_checkpoint(tmp_path):
         (["--mesh.fsdp", "3"], "fsdp x tensor is 3, which should divide them"),
         (["--mesh.data", "99"], "needs 99 devices; there are 8"),
         (["--mesh.data", "8", "--batch-size", "12"], "no multiple of the 8 devices"),
-        (["--mesh.tensor", "4", "--batch-size", "16"], "2 attention heads, which is no"),
+        (["--mesh.tensor", "4", "--batch-size", "16"], "has 2 attention heads"),
         (["--accumulate", "5"], "and the 5 parts of a step"),
         (["--coordinator", "here"], "they go together: ADDRESS:PORT"),
         (["--num-hosts", "two"], "--num-hosts is 'two'; it should be an integer"),

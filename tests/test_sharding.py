@@ -110,9 +110,9 @@ def test_rows_and_heads_that_do_not_divide_are_refused():
     sharding.check_batch_size(8, mesh, accumulate=2)
     with pytest.raises(ValueError, match="batch_size is 6, which is no multiple of"):
         sharding.check_batch_size(6, mesh)
-    with pytest.raises(ValueError, match="the 4 devices .* and the 4 parts of a step"):
+    with pytest.raises(ValueError, match=r"the 4 devices .* and the 4 parts of a step"):
         sharding.check_batch_size(8, mesh, accumulate=4)
-    with pytest.raises(ValueError, match="3 attention heads.*the 2 devices"):
+    with pytest.raises(ValueError, match=r"3 attention heads.*the 2 devices"):
         sharding.check_heads(3, mesh)
 
 

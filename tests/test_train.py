@@ -260,7 +260,7 @@ def test_nan_stops_the_run_and_names_the_step(tmp_path, capsys, monkeypatch):
     run = tmp_path / "nan"
     assert script.main(["debug", "--run", str(run), "--mesh.data", "1", *SMALL]) == 1
     said = capsys.readouterr().err
-    found = re.search(r"the loss is nan at step (\d+); the gradient is not finite", said)
+    found = re.search(r"the loss is nan at step (\d+); the gradient is not", said)
     assert found, said
     assert re.search(r"in \d+ of \d+ leaves, the first is encoder/", said), said
     assert not (run / "model").exists()

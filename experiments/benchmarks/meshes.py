@@ -113,12 +113,11 @@ def start(
                 "--coordinator", f"localhost:{port}", "--host-index", str(index),
                 "--num-hosts", str(layout.processes),
             ]  # fmt: skip
+        more = last if index == layout.processes - 1 else ()
+        words = [*arguments, *mesh, *hosts, *more]
         processes.append(
             subprocess.Popen(
-                [
-                    sys.executable, "-m", "experiments.train", *arguments, *mesh,
-                    *hosts, *(last if index == layout.processes - 1 else ()),
-                ],  # fmt: skip
+                [sys.executable, "-m", "experiments.train", *words],
                 cwd=ROOT,
                 env=os.environ | {"JAX_NUM_CPU_DEVICES": str(layout.devices)},
                 stdout=subprocess.PIPE,
