@@ -9,7 +9,8 @@ import pytest
 # Needs google-tunix, and importing that changes settings of flax for all other tests.
 collect_ignore = ["fulcra_jax/alignment/tunix"]
 if find_spec("torch") is None:
-    collect_ignore.append("experiments/benchmarks/encoder_references.py")
+    for name in ("encoder_references", "training_reference"):
+        collect_ignore.append(f"experiments/benchmarks/{name}.py")
 
 # Before the first array: the number of devices is fixed when the backend starts.
 jax.config.update("jax_num_cpu_devices", 8)

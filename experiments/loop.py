@@ -45,6 +45,8 @@ class Loop:
     """Of the leaves of the parameters."""
     stop: Stop
     trace: Trace
+    _seen: set[tuple[int, ...]] = dataclasses.field(default_factory=set)
+    """Shapes of batches that the step is compiled for."""
 
     def run_from(self, state: step.TrainState) -> tuple[step.TrainState, Figures]:
         """Steps to the end; saves, looks at dev and stops when asked to.
@@ -62,9 +64,11 @@ class Loop:
         figures: Figures = {}
         with Progress(begun, self.steps, self.meter) as progress, self.trace:
             for number, batch in self._batches(begun):
-                self.trace.step(number)
+                self.trace.step(number, state)
                 ballot = vote.cast(self.stop.asked)
-                state, metrics = self.train_step(state, batch)
+                placed = sharding.place_batch(batch, config.batch_size, self.mesh)
+                state, metrics = self.train_step(state, placed)
+                self._count(batch)
                 # One step late: the device computes this step while the last is read.
                 wish = late is not None and self._settle(late, progress)
                 done, late = number + 1, (number + 1, metrics, ballot)
@@ -85,9 +89,8 @@ class Loop:
         self.saved.wait()
         return state, figures
 
-    def _batches(self, begun: int) -> Iterator[tuple[int, dict[str, jax.Array]]]:
-        """Batches on the mesh; counted, and the waiting for them too."""
-        seen: set[tuple[int, ...]] = set()
+    def _batches(self, begun: int) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        """This process's rows of each batch; the time it takes counts as waiting."""
         # Closed at the end whatever happens, or its threads would stay.
         batches = self.feed.iterate(begun, self.steps)
         try:
@@ -96,16 +99,11 @@ class Loop:
                     found = next(batches, None)
                 if found is None:
                     return
-                number, batch = found
-                placed = sharding.place_batch(batch, self.config.batch_size, self.mesh)
-                self._count(batch, seen)
-                yield number, placed
+                yield found
         finally:
             batches.close()
 
-    def _count(
-        self, batch: Mapping[str, np.ndarray], seen: set[tuple[int, ...]]
-    ) -> None:
+    def _count(self, batch: Mapping[str, np.ndarray]) -> None:
         """Tells the meter of a batch; what other processes hold is about as much."""
         mask = batch["mask"]
         times = self.config.batch_size / len(mask)
@@ -115,9 +113,9 @@ class Loop:
             tokens=round(int(mask.sum()) * times),
             places=round(mask.size * times),
             flops=self.flops(mask.shape[1]),
-            compiled=mask.shape not in seen,
+            compiled=mask.shape not in self._seen,
         )
-        seen.add(mask.shape)
+        self._seen.add(mask.shape)
 
     def _settle(self, late: tuple[int, step.Metrics, Any], progress: Progress) -> bool:
         """Reads the metrics of a step: refuses NaN, shows, logs; True to stop."""
@@ -153,7 +151,7 @@ class Loop:
         return text + "try a lower --optimizer.peak-lr or --optimizer.clip-norm 1."
 
     def _look(self, done: int, state: step.TrainState, progress: Progress) -> Figures:
-        with self.meter.aside():
+        with self.meter.paused():
             figures = self.look(state)
         self.writers.write(done, "dev", figures)
         if done < self.steps:

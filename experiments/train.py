@@ -27,6 +27,7 @@ and stop; the resumed run ends with the same parameters, bit for bit on CPU.
 """
 
 import dataclasses
+import importlib.util
 import math
 import pathlib
 import sys
@@ -47,6 +48,7 @@ from fulcra_jax.data import feed, rows
 from fulcra_jax.training import (
     ceiling,
     checkpoint,
+    dashboards,
     hosts,
     optimizer,
     sharding,
@@ -76,6 +78,7 @@ def _train(
     # Mesh. All that can be wrong with the input is found before the run exists.
     mesh = sharding.make_mesh(config.mesh)
     sharding.check_batch_size(config.batch_size, mesh, config.accumulate)
+    _check_writers(config)
     if not resume:
         hosts.together(lambda: rundir.check_free(run))
 
@@ -155,7 +158,10 @@ def _train(
                     optimizer.learning_rate(config.optimizer, steps),
                     shown,
                     Meter(
-                        devices=mesh.devices.size,
+                        # Devices that are faked on a CPU share its cores.
+                        devices=1
+                        if jax.default_backend() == "cpu"
+                        else mesh.devices.size,
                         ceiling=ceiling.matmul_ceiling(config.compute_dtype),
                     ),
                     lambda length: ceiling.evaluator_flops(
@@ -239,6 +245,17 @@ def _feed(
     )  # fmt: skip
 
 
+def _check_writers(config: Config) -> None:
+    """Raises ValueError if the library of a writer is not installed."""
+    for name in config.writers:
+        library = {"tensorboard": "tensorboardX"}.get(name, name)
+        if importlib.util.find_spec(library) is None:
+            raise ValueError(
+                f"train: writers has {name}, but {library} is not installed; pip "
+                "install 'fulcra_jax[watch]'."
+            )
+
+
 def _writers(config: Config, run: pathlib.Path, begun: int) -> writers.Writers:
     """Who is shown the figures; nobody on other processes than the first."""
     if not hosts.lead():
@@ -246,9 +263,12 @@ def _writers(config: Config, run: pathlib.Path, begun: int) -> writers.Writers:
     writers.cut(run / "metrics.jsonl", begun)
     made: list[Any] = [writers.JsonLines(run / "metrics.jsonl")]
     if "tensorboard" in config.writers:
-        made.append(writers.TensorBoard(run / "tensorboard", repr(config), begun))
+        made.append(
+            dashboards.TensorBoard(run / "tensorboard", repr(config), begun=begun)
+        )
     if "wandb" in config.writers:
-        made.append(writers.WeightsAndBiases(run, run.name, dataclasses.asdict(config)))
+        shown = dataclasses.asdict(config)
+        made.append(dashboards.WeightsAndBiases(run, run.name, shown))
     return writers.Writers(made)
 
 
