@@ -9,6 +9,7 @@ before it, so training resumes anywhere and on any number of processes.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -67,7 +68,12 @@ def _pad(
     return batch
 
 
-def _rung(lengths: np.ndarray, ladder: Sequence[int]) -> int:
+def rung(lengths: np.ndarray, ladder: Sequence[int]) -> int:
+    """The first rung that holds rows of these lengths.
+
+    >>> rung(np.array([7, 40]), (32, 64, 128))
+    64
+    """
     return next(rung for rung in ladder if rung >= lengths.max())
 
 
@@ -96,26 +102,47 @@ def train_batch(
     Raises:
       ValueError: if there is no row, or a row is longer than the ladder.
     """
-    N = len(examples)
-    if N == 0:
-        raise ValueError("batches.train_batch: there is no labelled row to train on.")
-    lengths = np.array([len(ids) for ids in examples.encoded.ids])
+    lengths = np.array([len(ids) for ids in examples.encoded.ids], np.int32)
+    check_lengths("batches.train_batch", lengths, ladder)
+    rows = train_rows(lengths, step, batch_size=batch_size, seed=seed)
+    return _pad(examples, rows, rung(lengths[rows], ladder), batch_size, pad_id)
+
+
+def check_lengths(caller: str, lengths: np.ndarray, ladder: Sequence[int]) -> None:
+    """Raises ValueError if there is no row, or one is longer than the ladder."""
+    if not len(lengths):
+        raise ValueError(f"{caller}: there is no labelled row to train on.")
     if lengths.max() > ladder[-1]:
         raise ValueError(
-            f"batches.train_batch: a row has {lengths.max()} tokens, but the ladder "
-            f"ends at {ladder[-1]}."
+            f"{caller}: a row has {lengths.max()} tokens, but at most {ladder[-1]} "
+            "have room."
         )
+
+
+def train_rows(
+    lengths: np.ndarray, step: int, *, batch_size: int, seed: int
+) -> np.ndarray:
+    """The rows of one training step, which `train_batch` pads.
+
+    Args:
+      lengths: `[N]` int, tokens of each row.
+      step: from 0.
+      batch_size: B.
+      seed: of the permutations.
+
+    Returns:
+      `[B]` int in [0, N), rows of like length.
+    """
     window, place = divmod(step, WINDOW)
     first = window * WINDOW * batch_size
-    stream = _stream(N, first, WINDOW * batch_size, seed)
+    stream = _stream(len(lengths), first, WINDOW * batch_size, seed)
     # Equal lengths keep the order of the stream, which is random.
     by_length = stream[np.argsort(lengths[stream], kind="stable")]
     order = np.random.Generator(np.random.Philox(key=[seed, window])).permutation(
         WINDOW
     )
     start = int(order[place]) * batch_size
-    rows = by_length[start : start + batch_size]
-    return _pad(examples, rows, _rung(lengths[rows], ladder), batch_size, pad_id)
+    return by_length[start : start + batch_size]
 
 
 def drop_tokens(
@@ -126,6 +153,8 @@ def drop_tokens(
     seed: int,
     mask_id: int,
     keep: Sequence[int],
+    rows: np.ndarray | None = None,
+    shape: tuple[int, int] | None = None,
 ) -> Batch:
     """The batch with random tokens replaced by [MASK], against learning rows by heart.
 
@@ -136,6 +165,8 @@ def drop_tokens(
       seed: of the draws.
       mask_id: the id of [MASK].
       keep: ids that are never replaced, as [CLS] and [SEP].
+      rows: `[b]` int, which rows of the whole batch these are; None for all.
+      shape: (B, T) of the whole batch, for which is drawn; with `rows`.
 
     Returns:
       The batch with other `input_ids`; the same one at rate 0.
@@ -145,7 +176,10 @@ def drop_tokens(
     # Keys of the permutations have smaller second words.
     draws = np.random.Generator(np.random.Philox(key=[seed, 2**33 + step]))
     ids = batch["input_ids"]
-    drop = (draws.random(ids.shape, np.float32) < rate) & batch["mask"]
+    drawn = draws.random(ids.shape if shape is None else shape, np.float32)
+    if rows is not None:
+        drawn = drawn[rows]
+    drop = (drawn < rate) & batch["mask"]
     drop &= ~np.isin(ids, keep)
     return batch | {"input_ids": np.where(drop, np.int32(mask_id), ids)}
 
@@ -153,13 +187,20 @@ def drop_tokens(
 def _stream(N: int, first: int, count: int, seed: int) -> np.ndarray:
     """Entries [first, first + count) of the endless stream of permutations of N."""
     epochs = range(first // N, (first + count - 1) // N + 1)
+    permutations = [permutation(N, seed, epoch) for epoch in epochs]
+    return np.concatenate(permutations)[first - epochs[0] * N :][:count]
+
+
+# Of a million rows one takes as long as a step: the last few are kept.
+@functools.lru_cache(maxsize=8)
+def permutation(N: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of N rows in an epoch; a read-only array."""
     # Philox counts up by draw; a key of its own for each epoch keeps them apart, and
     # the second word keeps epochs apart from the windows above.
-    permutations = [
-        np.random.Generator(np.random.Philox(key=[seed, 2**32 + epoch])).permutation(N)
-        for epoch in epochs
-    ]
-    return np.concatenate(permutations)[first - epochs[0] * N :][:count]
+    draws = np.random.Generator(np.random.Philox(key=[seed, 2**32 + epoch]))
+    order = draws.permutation(N)
+    order.setflags(write=False)
+    return order
 
 
 def eval_batches(
@@ -180,5 +221,5 @@ def eval_batches(
     order = np.argsort(lengths, kind="stable")
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        length = _rung(lengths[rows], ladder)
+        length = rung(lengths[rows], ladder)
         yield rows, _pad(examples, rows, length, batch_size, pad_id)
