@@ -266,13 +266,13 @@ def test_the_position_terms_are_two_scores_more():
 
 
 def test_xla_counts_as_much():
-    """It counts softmax, norms and the activation too: more, but not twice as much."""
+    """It counts softmax, norms and the activation too, which are few at this width."""
     config = EvaluatorConfig(small())
     run, params = forward(config, 4, 64)
     loss = lambda params: jnp.square(run(params)).sum()
     program = jax.jit(jax.grad(loss)).lower(params).compile()
     ratio = program.cost_analysis()["flops"] / ceiling.evaluator_flops(config, 4, 64)
-    assert 0.95 < ratio < 2.0
+    assert 1.0 < ratio < 1.15  # 1.04 with jax 0.10.2
 
 
 @pytest.mark.parametrize("name", ["rows", "length", "segments"])
