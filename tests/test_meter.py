@@ -56,7 +56,7 @@ def test_a_step_that_compiles_is_left_out(clock):
         "padding": 0.75,  # 96 of 384 places hold a token
         "input_wait": 0.0,
     }
-    assert found.compile_seconds == 20.0
+    assert found.left_out == (1, 20.0)
 
 
 def test_rates_are_of_the_time_since_the_last_call_and_totals_of_all(clock):

@@ -85,7 +85,8 @@ class Meter:
         self._ceiling = None if ceiling is None else devices * ceiling
         self._clock = clock
         self._last: float | None = None
-        self._waited = self._paused = self._compiling = 0.0
+        self._waited = self._paused = 0.0
+        self._left_out = 0, 0.0
         self._window, self._total = _Sums(), _Sums()
 
     def count(
@@ -110,7 +111,7 @@ class Meter:
         if self._last is not None:
             seconds = max(now - self._last - self._paused, 0.0)
             if compiled:
-                self._compiling += seconds
+                self._left_out = self._left_out[0] + 1, self._left_out[1] + seconds
             else:
                 step = _Sums(seconds, self._waited, examples, tokens, places, flops)
                 self._window = _added(self._window, step)
@@ -137,12 +138,12 @@ class Meter:
             self._paused += self._clock() - start
 
     @property
-    def compile_seconds(self) -> float:
-        """Seconds of the steps that were left out because they compiled.
+    def left_out(self) -> tuple[int, float]:
+        """How many steps were left out because they compiled, and their seconds.
 
         The first is not among them: the clock starts when it is counted.
         """
-        return self._compiling
+        return self._left_out
 
     def rates(self) -> dict[str, float]:
         """Rates since the last call.
