@@ -1,37 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
 """Step, loss, examples per second and time left, on a terminal or in a log."""
 
+import datetime
+import math
 import sys
 import time
 
+import jax
 import rich.console
 import rich.progress
 
 from experiments.exits import Interrupted, Stop
+from fulcra_jax.training.meter import Meter
 
 _QUIET = 10.0
 """Seconds between lines where the output is no terminal."""
 
 
 class Progress:
-    """A live line on a terminal; a line every ten seconds elsewhere."""
+    """A live line on a terminal; a line every ten seconds elsewhere.
 
-    def __init__(self, begun: int, steps: int) -> None:
-        """Args: begun: steps done before. steps: steps in all."""
-        self._begun, self._steps = begun, steps
+    Of many processes only the first prints.
+    """
+
+    def __init__(self, begun: int, steps: int, meter: Meter | None = None) -> None:
+        """What to show.
+
+        Args:
+          begun: steps done before.
+          steps: steps in all.
+          meter: counts the steps; None leaves that to `count`.
+        """
+        self._begun, self._steps, self._meter = begun, steps, meter
+        self._prints = jax.process_index() == 0
         self._live = None
-        if sys.stdout.isatty():
+        if self._prints and sys.stdout.isatty():
             self._live = rich.progress.Progress(
                 rich.progress.TextColumn("step {task.completed}/{task.total}"),
                 rich.progress.BarColumn(bar_width=24),
                 rich.progress.TextColumn("{task.description}"),
-                rich.progress.TextColumn("ETA"),
-                rich.progress.TimeRemainingColumn(),
             )
             self._task = self._live.add_task("", total=steps, completed=begun)
         self._start = self._printed = time.monotonic()
         self._examples = self._tokens = 0
         self._loss: float | None = None
+        self._first: tuple[int, float] | None = None  # timed steps, seconds
 
     def __enter__(self) -> "Progress":
         if self._live:
@@ -43,14 +56,28 @@ class Progress:
             self._live.stop()
 
     def count(self, examples: int, tokens: int) -> None:
-        """Adds the rows and tokens of a step; the clock starts after the first."""
+        """Adds the rows and tokens of a step; the clock starts after the first.
+
+        Raises:
+          ValueError: if there is a meter, which should be told instead.
+        """
+        if self._meter is not None:
+            raise ValueError(
+                "progress.Progress: count was called, but there is a meter; its own "
+                "count should be called."
+            )
         if self._examples == 0 and self._tokens == 0:
             self._start = time.monotonic()
         self._examples += examples
         self._tokens += tokens
 
     def rates(self) -> dict[str, float]:
-        """Examples and tokens per second since the first step."""
+        """The meter's rates since the last call.
+
+        Without a meter, examples and tokens per second since the first step.
+        """
+        if self._meter is not None:
+            return self._meter.rates()
         seconds = max(time.monotonic() - self._start, 1e-9)
         return {
             "examples_per_s": round(self._examples / seconds, 1),
@@ -60,21 +87,46 @@ class Progress:
     def show(self, number: int, loss: float) -> None:
         """Shows a step; the loss is smoothed over about twenty."""
         self._loss = loss if self._loss is None else 0.95 * self._loss + 0.05 * loss
-        rate = self.rates()["examples_per_s"]
-        text = f"loss {self._loss:.4f}  {rate:.0f} examples/s"
+        now = time.monotonic()
+        # Without the steps that compiled: there are few of them left to come.
+        steps, seconds = self._meter.left_out if self._meter else (0, 0.0)
+        spent = number - steps, now - seconds
+        if self._first is None:
+            self._first = spent
+        if not self._prints:
+            return
+        parts = [f"loss {self._loss:.4f}", *self._speed(), *self._left(number, *spent)]
+        text = "  ".join(parts)
         if self._live:
             self._live.update(self._task, completed=number, description=text)
-            return
-        now = time.monotonic()
-        if now - self._printed >= _QUIET or number == self._steps:
+        elif now - self._printed >= _QUIET or number == self._steps:
             self._printed = now
-            left = (now - self._start) / max(number - self._begun, 1)
-            left *= self._steps - number
-            print(f"step {number}/{self._steps}  {text}  ETA {left:.0f} s", flush=True)
+            print(f"step {number}/{self._steps}  {text}", flush=True)
+
+    def _speed(self) -> list[str]:
+        if self._meter is None:
+            return [f"{self.rates()['examples_per_s']:.0f} examples/s"]
+        totals = self._meter.totals()
+        if math.isnan(totals["examples_per_s"]):
+            return []
+        return [
+            f"{totals['examples_per_s']:.0f} examples/s",
+            f"input wait {totals['input_wait']:.0%}",
+        ]
+
+    def _left(self, number: int, steps: int, seconds: float) -> list[str]:
+        """The time left, once a step besides the first, which compiles, was timed."""
+        first, start = self._first or (steps, seconds)
+        if steps <= first:
+            return []
+        left = (seconds - start) / (steps - first) * (self._steps - number)
+        return [f"ETA {datetime.timedelta(seconds=round(left))}"]
 
     def say(self, text: str) -> None:
         """Prints a line without breaking the live one."""
-        (self._live.console if self._live else rich.console.Console()).print(text)
+        if self._prints:
+            console = self._live.console if self._live else rich.console.Console()
+            console.print(text)
 
 
 class Counter:

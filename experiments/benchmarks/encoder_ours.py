@@ -6,7 +6,6 @@ Needs jax, flax and numpy only, so that it runs on a machine that has nothing el
 
 import contextlib
 import dataclasses
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 from unittest import mock
@@ -17,6 +16,7 @@ import numpy as np
 
 from fulcra_jax.configs import DebertaConfig
 from fulcra_jax.models import Deberta, attention, deberta, position_tables, positions
+from fulcra_jax.training import ceiling
 
 Mode = Literal["forward", "training"]
 
@@ -247,48 +247,21 @@ def flops_of(
 ) -> dict[str, int]:
     """Multiplications and additions of the matrix products, two for each pair.
 
-    With B rows of T tokens, width D, MLP width F and L layers, a forward pass has
-
-      projections  4 products of [B T, D] and [D, D]           8 B T D^2 L
-      mlp          2 products of [B T, D] and [D, F]           4 B T D F L
-      attention    scores and weighted values, T^2 D each      4 B T^2 D L
-      positions    two more scores, as the equation has them   4 B T^2 D L
-
-    and a training step three times as many. A share of the ceiling counts the first
-    three: the work of an encoder without positions, so that what a form of the position
-    terms computes in excess does not count as work done.
+    The parts are those of `ceiling.encoder_flops`; a training step has three times as
+    many. A share of the ceiling counts all but the positions: the work of an encoder
+    without them, so that what a form of the position terms computes in excess does not
+    count as work done.
 
     >>> one = dataclasses.replace(MODELS["base"], num_hidden_layers=1)
     >>> flops_of(one, 1, 512, "forward")["mlp"] == 4 * 512 * 768 * 3072
     True
     """
-    B, T, L = batch, length, config.num_hidden_layers
-    D, F = config.hidden_size, config.intermediate_size
     times = 1 if mode == "forward" else 3
-    parts = {
-        "projections": times * 8 * B * T * D * D * L,
-        "mlp": times * 4 * B * T * D * F * L,
-        "attention": times * 4 * B * T * T * D * L,
-        "positions": times * 4 * B * T * T * D * L,
-    }
+    forward = ceiling.encoder_flops(config, batch, length)
+    parts = {name: times * flops for name, flops in forward.items()}
     return parts | {"counted": sum(parts.values()) - parts["positions"]}
 
 
 def matmul_flops(dtype: Any, *, small: bool = False) -> float:
     """The best FLOP/s of a few large matrix products: what a share is a share of."""
-    on_cpu = jax.default_backend() == "cpu"
-    sizes = [(1024, 768, 3072), (2048, 2048, 2048)]
-    if not on_cpu:
-        sizes = [(4096, 4096, 4096), (8192, 8192, 8192)]
-    best = 0.0
-    for rows, inner, columns in [(64, 64, 64)] if small else sizes:
-        a, b = jnp.ones((rows, inner), dtype), jnp.ones((inner, columns), dtype)
-        product = jax.jit(jnp.matmul).lower(a, b).compile()
-        jax.block_until_ready(product(a, b))
-        for _ in range(5):
-            calls = 2 if on_cpu else 20
-            start = time.perf_counter()
-            jax.block_until_ready([product(a, b) for _ in range(calls)])
-            seconds = time.perf_counter() - start
-            best = max(best, calls * 2.0 * rows * inner * columns / seconds)
-    return best
+    return ceiling.matmul_ceiling(dtype, size=64 if small else None)

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The progress line, with a clock that stands still unless told."""
+
+import types
+
+import jax
+import pytest
+
+from experiments import progress
+from experiments.progress import Progress
+from fulcra_jax.training.meter import Meter
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    found = types.SimpleNamespace(now=50.0)
+    fake = types.SimpleNamespace(monotonic=lambda: found.now)
+    monkeypatch.setattr(progress, "time", fake)
+    return found
+
+
+def run(shown, meter, clock, step_seconds, compiles=()):
+    """The first step takes a minute; those that compile, twenty seconds more."""
+    clock.now += 60.0
+    for number in range(1, len(step_seconds) + 2):
+        if number > 1:
+            with meter.waiting():
+                clock.now += step_seconds[number - 2] / 4
+            clock.now += step_seconds[number - 2] * 3 / 4
+        clock.now += 20.0 * (number in compiles)
+        meter.count(8, 100, 128, compiled=number in compiles)
+        shown.show(number, 2.0)
+
+
+def test_a_line_has_loss_speed_wait_and_the_time_left(clock, capsys):
+    meter = Meter(clock=lambda: clock.now)
+    with Progress(0, 100, meter) as shown:
+        run(shown, meter, clock, [4.0, 4.0, 4.0])
+    # Nothing is said of the first minute: it was compiling.
+    assert capsys.readouterr().out.splitlines() == [
+        "step 1/100  loss 2.0000",
+        "step 4/100  loss 2.0000  2 examples/s  input wait 25%  ETA 0:06:24",
+    ]
+
+
+def test_a_new_shape_that_compiles_does_not_prolong_the_time_left(clock, capsys):
+    meter = Meter(clock=lambda: clock.now)
+    with Progress(0, 104, meter) as shown:
+        run(shown, meter, clock, [4.0, 4.0, 4.0], compiles=(3,))
+        clock.now += 10.0  # a look at dev, which will come again
+        shown.show(4, 2.0)
+    # Steps 2 and 4 were timed, and took 8 s, with the look 18 s.
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "step 4/104  loss 2.0000  2 examples/s  input wait 25%  ETA 0:15:00"
+    )
+
+
+def test_without_a_meter_it_counts_itself(clock, capsys):
+    with Progress(5, 10) as shown:
+        clock.now += 60.0
+        shown.count(8, 100)
+        shown.show(6, 2.0)
+        clock.now += 4.0
+        shown.count(8, 100)
+        assert shown.rates() == {"examples_per_s": 4.0, "tokens_per_s": 50.0}
+        clock.now += 8.0
+        shown.show(8, 1.0)
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "step 8/10  loss 1.9500  1 examples/s  ETA 0:00:12"
+    )
+
+
+def test_rates_are_those_of_the_meter(clock):
+    meter = Meter(clock=lambda: clock.now)
+    shown = Progress(0, 10, meter)
+    run(shown, meter, clock, [4.0])
+    assert shown.rates()["padding"] == pytest.approx(28 / 128, abs=1e-6)
+    with pytest.raises(ValueError, match="count was called, but there is a meter"):
+        shown.count(8, 100)
+
+
+def test_only_the_first_process_prints(clock, capsys, monkeypatch):
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    meter = Meter(clock=lambda: clock.now)
+    with Progress(0, 2, meter) as shown:
+        run(shown, meter, clock, [4.0])
+        shown.say("step 2: dev macro-F1 0.5")
+    assert capsys.readouterr().out == ""
+
+
+def test_on_a_terminal_the_line_has_the_time_left(clock, monkeypatch):
+    monkeypatch.setattr(progress.sys.stdout, "isatty", lambda: True, raising=False)
+    meter = Meter(clock=lambda: clock.now)
+    shown = Progress(0, 100, meter)
+    run(shown, meter, clock, [4.0, 4.0, 4.0])
+    [task] = shown._live.tasks
+    assert task.completed == 4
+    assert task.description.endswith("input wait 25%  ETA 0:06:24")
