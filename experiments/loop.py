@@ -9,15 +9,15 @@ from typing import Any
 
 import jax
 import numpy as np
-from fulcra_jax.training.meter import Meter, memory_mib
-from fulcra_jax.training.profile import Trace
-from fulcra_jax.training.writers import Writers
 
 from experiments.config import Config
 from experiments.exits import Interrupted, Stop
 from experiments.progress import Progress
 from fulcra_jax.data import feed
 from fulcra_jax.training import checkpoint, hosts, sharding, step
+from fulcra_jax.training.meter import Meter, memory_mib
+from fulcra_jax.training.profile import Trace
+from fulcra_jax.training.writers import Writers
 
 Figures = dict[str, float]
 

@@ -14,7 +14,7 @@ import optax
 from experiments import rundir
 from experiments.config import Config
 from fulcra_jax import convert, models, objectives
-from fulcra_jax.data import batches, feed, rows, source, tokens
+from fulcra_jax.data import batches, plan, rows, source, tokens
 from fulcra_jax.data.tokenizer import PairTokenizer
 from fulcra_jax.training import hosts, step
 
@@ -68,12 +68,12 @@ def tokenise(data: Prepared) -> tokens.Tokens:
     return found
 
 
-def make_plan(config: Config, found: tokens.Tokens) -> feed.Ladder | feed.Packed:
+def make_plan(config: Config, found: tokens.Tokens) -> plan.Plan:
     """Which rows stand in which batch."""
     if config.text.packed:
-        return feed.Packed(found.lengths, config.batch_size, config.text.max_length)
+        return plan.Packed(found.lengths, config.batch_size, config.text.max_length)
     rungs = batches.ladder_up_to(config.text.max_length, config.text.ladder)
-    return feed.Ladder(found.lengths, config.batch_size, rungs)
+    return plan.Ladder(found.lengths, config.batch_size, rungs)
 
 
 def read_corpus(config: Config) -> source.Corpus:
@@ -145,22 +145,20 @@ def encode(
     return batches.Examples(encoded, *source.label_arrays(list(train_rows)))
 
 
-def shuffle_labels(examples: batches.Examples, seed: int) -> batches.Examples:
+def shuffle_labels(found: tokens.Tokens, seed: int) -> tokens.Tokens:
     """The same texts with the label vectors of other rows: the control."""
-    order = np.random.Generator(np.random.Philox(seed)).permutation(len(examples))
-    return batches.Examples(
-        examples.encoded, examples.labels[order], examples.where[order]
-    )
+    order = np.random.Generator(np.random.Philox(seed)).permutation(len(found))
+    return found.with_labels(found.labels[order], found.where[order])
 
 
 def make_cell_loss(
-    config: Config, evaluator: models.Evaluator, examples: batches.Examples
+    config: Config, evaluator: models.Evaluator, rows: tokens.Tokens
 ) -> step.CellLoss:
     """The loss of every cell under the evaluator's link."""
     weights = None
     if config.loss.class_weights == "sqrt":
         weights = objectives.sqrt_class_weights(
-            jnp.asarray(examples.labels), jnp.asarray(examples.where)
+            jnp.asarray(rows.labels), jnp.asarray(rows.where)
         )
 
     def cell_loss(

@@ -36,8 +36,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from fulcra_jax.training.meter import Meter
-from fulcra_jax.training.profile import Trace
 
 from experiments import export, look, prepare, rundir, train_command
 from experiments.config import Config
@@ -55,6 +53,8 @@ from fulcra_jax.training import (
     step,
     writers,
 )
+from fulcra_jax.training.meter import Meter
+from fulcra_jax.training.profile import Trace
 
 
 def train(

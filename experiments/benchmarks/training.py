@@ -11,7 +11,7 @@ of transformers.Trainer on the same rows with the same loss, sizes and precision
 first steps of each turn, which compile or warm up, are not timed. A share of the
 ceiling counts the products of an encoder without positions, against the fastest large
 matrix product measured on the device. Needs neither tfds nor grain nor tyro; without
-torch and accelerate only our side is measured. Writes OUT/training.json and training.md.
+torch and accelerate only our side is measured. Writes OUT/training.json, training.md.
 """
 
 import argparse

@@ -80,7 +80,7 @@ def turn(
     Returns:
       A function that trains and returns the seconds of each timed step.
     """
-    entries = config.to_hf() | {"num_labels": VALUES * CLASSES}
+    entries: dict[str, Any] = config.to_hf() | {"num_labels": VALUES * CLASSES}
     model = transformers.DebertaV2ForSequenceClassification(
         transformers.DebertaV2Config(**entries)
     )

@@ -114,8 +114,8 @@ def check_lengths(caller: str, lengths: np.ndarray, ladder: Sequence[int]) -> No
         raise ValueError(f"{caller}: there is no labelled row to train on.")
     if lengths.max() > ladder[-1]:
         raise ValueError(
-            f"{caller}: a row has {lengths.max()} tokens, but at most {ladder[-1]} "
-            "have room."
+            f"{caller}: a row has {lengths.max()} tokens, but the ladder ends at "
+            f"{ladder[-1]}."
         )
 
 

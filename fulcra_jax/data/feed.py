@@ -120,7 +120,7 @@ class Feed:
         """The texts at their places."""
         b, T, V = len(self._rows), layout.length, self._tokens.labels.shape[1]
         row, start, place, text = layout[:4]
-        texts = self._tokens.read(text)
+        texts = self._tokens.read(text.tolist())
         ids = np.full((b, T), self._pad_id, np.int32)
         types, segments = np.zeros((b, T), np.int32), np.zeros((b, T), np.int32)
         for number, (own, kinds) in enumerate(texts):

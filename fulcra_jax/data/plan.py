@@ -139,7 +139,11 @@ class Packed:
             parts.append((np.full(len(slots), number), slots, text_of_slot[slots]))
         row, slots, text = map(np.concatenate, zip(*parts, strict=True))
         return Layout(
-            row, self._slots.offset[slots], self._slots.place[slots], text, self.capacity
+            row,
+            self._slots.offset[slots],
+            self._slots.place[slots],
+            text,
+            self.capacity,
         )
 
     def _drawn(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:

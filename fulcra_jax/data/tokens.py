@@ -61,7 +61,8 @@ class Tokens:
         """Rows that are held in memory.
 
         >>> from fulcra_jax.data.tokenizer import Encoded
-        >>> two = Encoded([np.array([5, 6, 7]), np.array([8])], [np.zeros(3), np.ones(1)])
+        >>> texts = [np.array([5, 6, 7]), np.array([8])]
+        >>> two = Encoded(texts, [np.zeros(3), np.ones(1)])
         >>> none = np.zeros((2, 10), bool)
         >>> Tokens.in_memory(Examples(two, none.astype(np.float32), none)).lengths
         array([3, 1], dtype=int32)

@@ -236,7 +236,8 @@ def whole(tree: Any) -> Any:
     def one(leaf: jax.Array) -> np.ndarray | None:
         if leaf.is_fully_addressable:
             return np.asarray(leaf) if lead() else None
-        everywhere = NamedSharding(leaf.sharding.mesh, PartitionSpec())
+        mesh = leaf.sharding.mesh  # pyright: ignore[reportAttributeAccessIssue]
+        everywhere = NamedSharding(mesh, PartitionSpec())
         held = _gathered(everywhere)(leaf)
         return np.asarray(held.addressable_data(0)) if lead() else None
 

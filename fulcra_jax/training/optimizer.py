@@ -95,7 +95,7 @@ def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformatio
         weight_decay=config.weight_decay,
         mask=decays,
     )
-    parts = [adamw]
+    parts: list[optax.GradientTransformation] = [adamw]
     if config.clip_norm:
         parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
     if config.layer_decay != 1.0:
