@@ -14,6 +14,7 @@ import numpy as np
 from fulcra_jax import values
 
 _COLOURS = ("#1b6ca8", "#9aa5b1", "#d1903c", "#6a994e", "#8e5572")
+_DASHES = ("-", "--", ":", "-.")
 
 
 def per_value(systems: Sequence[Mapping[str, Any]], path: str | pathlib.Path) -> None:
@@ -90,6 +91,62 @@ def training_curve(
     )
     right.set_ylabel("dev macro-F1")
     right.set_ylim(0, 1)
+    _write(figure, path)
+
+
+_PANELS = (
+    ("train", "loss", "training loss"),
+    ("dev", "macro_f1", "dev macro-F1"),
+    ("train", "learning_rate", "learning rate"),
+    ("train", "examples_per_s", "examples/s"),
+)
+
+
+def training_curves(
+    runs: Mapping[str, Sequence[Mapping[str, Any]]], path: str | pathlib.Path
+) -> None:
+    """Loss, dev macro-F1, learning rate and speed of several runs over their steps.
+
+    A figure that a line lacks, or that is null, is left out; a panel without any says
+    so.
+
+    Args:
+      runs: name -> the lines of the run's metrics.jsonl.
+      path: of the picture to write; the ending names the format.
+
+    Raises:
+      ValueError: if there is no run, or the ending is no format.
+    """
+    if not runs:
+        raise ValueError("figures.training_curves: runs is empty; give at least one.")
+    figure, panels = plt.subplots(2, 2, figsize=(9, 5.6), layout="constrained")
+    handles: dict[str, Any] = {}
+    for axes, (split, field, title) in zip(panels.flat, _PANELS, strict=True):
+        for number, (name, lines) in enumerate(runs.items()):
+            points = [
+                (line["step"], line[field])
+                for line in lines
+                if line.get("split") == split and line.get(field) is not None
+            ]
+            if points:
+                [handles[name]] = axes.plot(
+                    *zip(*points, strict=True),
+                    marker="o" if split == "dev" else None,
+                    markersize=3,
+                    linewidth=1.2,
+                    color=_COLOURS[number % len(_COLOURS)],
+                    # Colours come again from the sixth run on.
+                    linestyle=_DASHES[number // len(_COLOURS) % len(_DASHES)],
+                )
+        if not axes.lines:
+            axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center")
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel("step", fontsize=8)
+        axes.tick_params(labelsize=7)
+        axes.grid(alpha=0.3)
+    figure.legend(
+        list(handles.values()), list(handles), fontsize=8, loc="outside lower center"
+    )
     _write(figure, path)
 
 

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Draws how runs trained: loss, dev macro-F1, learning rate, examples/s.
+
+python -m experiments.curves runs/demo-20260101-120000
+
+python -m experiments.curves RUN RUN RUN --out curves.png
+
+A run may still be training. Without --out the picture is curves.png.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from experiments.exits import exit_code
+from fulcra_jax.report import figures
+
+
+def draw(runs: Sequence[pathlib.Path], out: pathlib.Path) -> None:
+    """Writes the picture of these runs.
+
+    Raises:
+      FileNotFoundError: if one of them is no run.
+      ValueError: if one has no figures yet, is given twice, or the picture's ending is
+        no format.
+    """
+    lines = {name: read(run) for name, run in zip(names(runs), runs, strict=True)}
+    figures.training_curves(lines, out)
+
+
+def names(runs: Sequence[pathlib.Path]) -> list[str]:
+    """The last parts of the paths that tell them apart.
+
+    Raises:
+      ValueError: if a run is given twice.
+
+    >>> names([pathlib.Path("runs/a/x"), pathlib.Path("runs/b/x")])
+    ['a/x', 'b/x']
+    """
+    paths = [run.resolve() for run in runs]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise ValueError(f"curves: {path} is given twice; it should be once.")
+    count = 1
+    while len({path.parts[-count:] for path in paths}) < len(paths):
+        count += 1
+    return [str(pathlib.Path(*path.parts[-count:])) for path in paths]
+
+
+def read(run: pathlib.Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl; one that is not whole yet is left out.
+
+    Raises:
+      FileNotFoundError: if the directory is no run.
+      ValueError: if it has no figures yet, or a line before the last is damaged.
+    """
+    if not (run / "run.json").is_file():
+        raise FileNotFoundError(
+            f"curves: {run} is no run: it holds no run.json; give the directory of a "
+            "run that was begun by experiments.train."
+        )
+    path = run / "metrics.jsonl"
+    text = path.read_text("utf-8", "replace") if path.is_file() else ""
+    whole = text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
+    found = []
+    for number, line in enumerate(whole, 1):
+        try:
+            found.append(json.loads(line))
+            if not isinstance(found[-1]["step"], int):
+                raise ValueError
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(
+                f"curves: {path}: line {number} is damaged; delete it."
+            ) from None
+    if not found:
+        raise ValueError(f"curves: {run} has no figures yet; it should train a while.")
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.curves",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("runs", metavar="RUN", nargs="+", type=pathlib.Path)
+    parser.add_argument(
+        "--out", metavar="FILE.png", type=pathlib.Path, default="curves.png"
+    )
+    arguments = parser.parse_args(argv)
+
+    def work() -> None:
+        draw(arguments.runs, arguments.out)
+        print(arguments.out)
+
+    return exit_code(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
