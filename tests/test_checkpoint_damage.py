@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from fulcra_jax.training.checkpoint import Checkpoints
+from tests.small_disk import mounted
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -234,13 +235,8 @@ def test_no_flipped_byte_goes_unseen(tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
-    if shutil.which("mount") is None or subprocess.run(words).returncode:
-        pytest.skip("a small disk cannot be mounted here: needs root")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    with mounted(tmp_path / "disk") as disk:
+        yield disk
 
 
 def noise(count):
@@ -304,7 +300,7 @@ def test_a_full_disk_does_not_hide_what_ended_the_block(small_disk):
             saved.save(1, noise(600_000))
             raise FloatingPointError("NaN at step 2")
 
-    with pytest.raises(FloatingPointError, match="^NaN at step 2") as raised:
+    with pytest.raises(FloatingPointError, match=r"^NaN at step 2") as raised:
         fill()
     assert str(raised.value) == "NaN at step 2"
     (note,) = raised.value.__notes__
@@ -346,6 +342,7 @@ KILLED = """
 import os, sys, time
 import jax.numpy as jnp
 from fulcra_jax.training.checkpoint import Checkpoints
+from tests.small_disk import mounted
 
 saved = Checkpoints(sys.argv[1]).__enter__()
 saved.save(1, {"a": jnp.arange(4.0)})

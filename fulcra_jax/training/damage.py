@@ -111,14 +111,18 @@ def quiet() -> Iterator[None]:
             before(found)
 
     def keep(logged: logging.LogRecord) -> bool:
+        if logged.name == "asyncio":
+            return "orbax" not in logged.getMessage()
         return not (logged.exc_info and "orbax" in logged.pathname)
 
-    logger = logging.getLogger("absl")
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     sys.unraisablehook = hook
-    logger.addFilter(keep)
+    for logger in loggers:
+        logger.addFilter(keep)
     try:
         yield
     finally:
         gc.collect()
-        logger.removeFilter(keep)
+        for logger in loggers:
+            logger.removeFilter(keep)
         sys.unraisablehook = before
