@@ -93,6 +93,8 @@ def _train(
             "version of jax": jax.__version__,
         }
     )
+    if config.steps:  # a schedule that does not fit is refused before anything is done
+        optimizer.learning_rate(config.optimizer, config.steps)
     tokens = prepare.tokenise(data)
     plan = prepare.make_plan(config, tokens)
     steps = config.steps or plan.steps(config.epochs)

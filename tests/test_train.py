@@ -2,7 +2,6 @@
 """Training: the same on any mesh, resumes bit for bit, refuses in one sentence."""
 
 import json
-import os
 import pathlib
 import random
 import re
@@ -23,7 +22,7 @@ from experiments.recipes import RECIPES
 from fulcra_jax import models
 from fulcra_jax.data import batches, source
 from fulcra_jax.inference import Predictor
-from fulcra_jax.training import checkpoint, optimizer, sharding, step
+from fulcra_jax.training import optimizer, sharding, step
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = [
@@ -354,18 +353,3 @@ def test_predictor_refuses_what_is_no_evaluator(finished, tmp_path):
     shutil.copytree(finished, unfinished, ignore=shutil.ignore_patterns("model"))
     with pytest.raises(FileNotFoundError, match="the run is not finished"):
         Predictor.load(unfinished)
-
-
-def test_checkpoints_keep_the_newest_and_say_when_there_is_none(tmp_path):
-    state = {"a": jnp.arange(3.0)}
-    with checkpoint.Checkpoints(tmp_path / "c", keep=2) as saved:
-        with pytest.raises(FileNotFoundError, match="holds no whole checkpoint"):
-            saved.restore(state)
-        for number in (1, 2, 3):
-            saved.save(number, {"a": state["a"] + number})
-        saved.save(3, state)  # a second save of a step is none
-        saved.wait()
-        assert saved.latest_step() == 3
-        np.testing.assert_array_equal(saved.restore(state)["a"], [3.0, 4.0, 5.0])
-    kept = {name for name in os.listdir(tmp_path / "c") if name.isdigit()}
-    assert kept == {"2", "3"}

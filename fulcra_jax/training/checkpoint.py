@@ -7,7 +7,6 @@ found by a fingerprint of every leaf, set aside, and the one before is used.
 """
 
 import errno
-import logging
 import math
 import pathlib
 import warnings
@@ -64,6 +63,7 @@ class Checkpoints:
         self._best = best
         self._quality: dict[int, float] = {}
         self._pending: int | None = None
+        self._quiet = damage.quiet()
         self._reader = ocp.StandardCheckpointHandler()
         self._manager = ocp.CheckpointManager(
             self._folder,
@@ -91,7 +91,7 @@ class Checkpoints:
                     self._quality[step] = metrics[best]
 
     def __enter__(self) -> "Checkpoints":
-        logging.getLogger("absl").addFilter(_without_tracebacks)
+        self._quiet.__enter__()
         return self
 
     def __exit__(self, kind: Any, raised: BaseException | None, _: Any) -> None:
@@ -102,8 +102,10 @@ class Checkpoints:
                 raise
             raised.add_note(str(error))
         finally:
-            self._manager.close()
-            logging.getLogger("absl").removeFilter(_without_tracebacks)
+            try:
+                self._manager.close()
+            finally:
+                self._quiet.__exit__(None, None, None)
 
     def latest_step(self) -> int | None:
         """Step of the newest checkpoint, or None; one being written counts."""
@@ -266,10 +268,11 @@ class Checkpoints:
         # wait for one that could not read its part.
         noted = self._noted(step)
         if noted is None:
-            place, leaves = self._folder / str(step) / _OLD, None
+            place, leaves = self._manager.directory / str(step) / _OLD, None
             held = record.kinds(self._reader.metadata(place).tree)
         else:
-            place, leaves = self._folder / str(step) / _STATE, noted["leaves"]
+            place = self._manager.directory / str(step) / _STATE
+            leaves = noted["leaves"]
             held = {name: kind for name, (kind, _) in leaves.items()}
         where = f"step {step} in {self._folder}"
         record.check_kinds(record.kinds(like), held, where)
@@ -314,11 +317,6 @@ class Checkpoints:
         self._manager.reload()
         for sentence in said:
             warnings.warn(sentence, stacklevel=3)
-
-
-def _without_tracebacks(record: logging.LogRecord) -> bool:
-    """Drops what orbax logs of errors: they are raised as well, and said once."""
-    return not (record.exc_info and "orbax" in record.pathname)
 
 
 class _Only(checkpoint_managers.PreservationPolicy):

@@ -4,6 +4,7 @@
 import contextlib
 import gc
 import inspect
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -51,14 +52,13 @@ def attempt(work: Callable[[], Any]) -> tuple[Any, str]:
     (None, 'list index out of range')
     """
     done, fault, reason, grade = None, None, "", 0
-    with _no_word_of_coroutines():
-        try:
-            done = work()
-        except Exception as error:
-            if _is_damage(error):
-                reason, grade = line(_first(error)), 1
-            else:
-                fault, grade = error, 2
+    try:
+        done = work()
+    except Exception as error:
+        if _is_damage(error):
+            reason, grade = line(_first(error)), 1
+        else:
+            fault, grade = error, 2
     if jax.process_count() > 1:
         grade = int(multihost_utils.process_allgather(np.int32(grade)).max())
     if grade == 2:
@@ -94,17 +94,35 @@ def _first(error: BaseException) -> BaseException:
 
 
 @contextlib.contextmanager
-def _no_word_of_coroutines() -> Iterator[None]:
-    """Where one leaf fails, Python would print a page for every other that does."""
+def quiet() -> Iterator[None]:
+    """Keeps pages of traces of the libraries from the terminal, inside the block.
+
+    Orbax logs every error that it raises as well. And where reading one leaf fails, it
+    leaves the reading of all others to itself, of which Python then tells for each.
+
+    >>> with quiet():
+    ...     pass
+    """
     before = sys.unraisablehook
 
     def hook(found: Any) -> None:
-        if not inspect.iscoroutine(found.object):
+        late = str(found.exc_value) == "Event loop is closed"
+        if not late and not inspect.iscoroutine(found.object):
             before(found)
 
+    def keep(logged: logging.LogRecord) -> bool:
+        if logged.name == "asyncio":
+            return "orbax" not in logged.getMessage()
+        return not (logged.exc_info and "orbax" in logged.pathname)
+
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     sys.unraisablehook = hook
+    for logger in loggers:
+        logger.addFilter(keep)
     try:
         yield
     finally:
         gc.collect()
+        for logger in loggers:
+            logger.removeFilter(keep)
         sys.unraisablehook = before
