@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """How every script ends: one sentence for what went wrong, and an exit code."""
 
+import contextlib
 import os
+import pathlib
 import signal
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 class Interrupted(Exception):
@@ -21,7 +27,8 @@ def exit_code(work: Callable[[], object]) -> int:
     Errors of other kinds are mistakes of this project and keep their traceback.
     """
     try:
-        work()
+        with plain_warnings():
+            work()
     except (ValueError, KeyError, OSError, FloatingPointError) as error:
         print(f"error: {sentence(error)}", file=sys.stderr)
         return 1
@@ -36,9 +43,27 @@ def exit_code(work: Callable[[], object]) -> int:
 
 def sentence(error: BaseException) -> str:
     """The message of an error in one line; KeyError would put it in quotes."""
+    text = str(error)
     if isinstance(error, KeyError) and error.args:
-        error = error.args[0]
-    return " ".join(str(error).split())
+        text = str(error.args[0])
+    notes = getattr(error, "__notes__", [])
+    return " ".join(" ".join([text, *notes]).split())
+
+
+@contextlib.contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Shows this project's own warnings as one sentence, without path and line."""
+    with warnings.catch_warnings():
+        before = warnings.showwarning
+
+        def show(message: Any, category: Any, filename: str, *rest: Any) -> None:
+            if pathlib.Path(filename).is_relative_to(_ROOT):
+                print(f"warning: {message}", file=sys.stderr, flush=True)
+            else:
+                before(message, category, filename, *rest)
+
+        warnings.showwarning = show
+        yield
 
 
 class Stop:

@@ -111,6 +111,11 @@ def reopen(path: pathlib.Path) -> Config:
     return load_config(path / "config.py")
 
 
+def has_checkpoint(path: pathlib.Path) -> bool:
+    """Whether a run has a checkpoint to go on from; half-written ones do not count."""
+    return any(found.name.isdigit() for found in (path / "checkpoints").glob("*"))
+
+
 def check_data(path: pathlib.Path, rows: Sequence[Row]) -> None:
     """Raises ValueError if the training rows are not those the run was begun with."""
     begun = _begun(path, "data_sha256")

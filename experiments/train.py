@@ -109,9 +109,8 @@ def _train(
     shapes = jax.eval_shape(init)
     places = sharding.shardings(shapes, sharding.STATE, mesh)
 
-    begun_before = resume and any((run / "checkpoints").glob("[0-9]*"))
     pretrained = None
-    if not begun_before:
+    if not rundir.has_checkpoint(run):
         pretrained = hosts.together(
             lambda: prepare.load_pretrained(config, shapes.params)
         )
@@ -187,7 +186,7 @@ def _begin(data: prepare.Prepared, run: pathlib.Path, resume: bool) -> None:
     """Makes the directory of a new run, or checks that of an old one."""
     if resume:
         rundir.check_data(run, data.train_rows)
-        if not any((run / "checkpoints").glob("[0-9]*")):
+        if not rundir.has_checkpoint(run):
             rundir.check_config(run)
     else:
         rundir.create(run, data.config, data.train_rows, data.corpus.notes)
