@@ -92,6 +92,11 @@ def read_corpus(config: Config) -> source.Corpus:
 
 def make_tokenizer(config: Config, train_rows: Sequence[rows.Row]) -> PairTokenizer:
     """The tokenizer given, the pretrained encoder's, or one trained on the rows."""
+    if config.pretrained and not pathlib.Path(config.pretrained).is_dir():
+        raise FileNotFoundError(
+            f"train: pretrained is {config.pretrained}, which does not exist; give a "
+            "Hugging Face directory with config.json, weights and a tokenizer."
+        )
     if config.text.tokenizer or config.pretrained:
         return PairTokenizer.load(config.text.tokenizer or config.pretrained)
     texts = [text for row in train_rows for text in (row.prompt, row.response)]

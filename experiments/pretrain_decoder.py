@@ -31,7 +31,7 @@ from experiments.toy_lm import decoder as toy
 from experiments.toy_lm import files, sampling, texts
 from fulcra_jax import objectives
 from fulcra_jax.data.tokenizer import PairTokenizer
-from fulcra_jax.training import checkpoint
+from fulcra_jax.training import checkpoint, writers
 from fulcra_jax.training.optimizer import Optimizer, make_optimizer
 
 
@@ -139,7 +139,7 @@ def train(
         State(jnp.zeros((), jnp.int32), params, transformation.init(params))
     )
     begun = int(state.step)
-    rundir.cut_metrics(out / "metrics.jsonl", begun)
+    writers.cut(out / "metrics.jsonl", begun)
     size = sum(leaf.size for leaf in jax.tree.leaves(params))
     count, length = data["where"].shape
     print(f"decoder: {size:,} parameters; {count:,} dialogues, {length} tokens at most")

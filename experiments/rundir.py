@@ -203,20 +203,6 @@ def _difference(held: Any, now: Any, name: str = "") -> tuple[str, Any, Any] | N
     return None if held == now else (name, held, now)
 
 
-def cut_metrics(path: pathlib.Path, step: int) -> None:
-    """Drops the lines after a step, which a resumed run will write again."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (ValueError, KeyError, TypeError):
-            continue  # a line that a kill cut in half
-    path.write_text("".join(kept), encoding="utf-8")
-
-
 def write_json(path: pathlib.Path, entries: Any) -> None:
     """Writes JSON that a person can read."""
     path.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")

@@ -67,6 +67,8 @@ def parse(argv: Sequence[str], description: str | None) -> Command:
             name: (text, dataclasses.replace(config, source=folder))
             for name, (text, config) in RECIPES.items()
         }
+    if {"-h", "--help"} & set(rest) and set(rest) & set(RECIPES):
+        print(description)  # the help of a recipe has its fields only
     config = tyro.extras.overridable_config_cli(
         recipes,
         args=rest,

@@ -138,7 +138,7 @@ def test_a_run_directory_holds_what_it_should(finished):
         (["debug", "--batch-size", "12", "--mesh.data", "8"], "no multiple of the 8"),
         (["debug", "--mesh.data", "99"], "needs 99 devices; there are"),
         (["debug", "--optimizer.warmup-steps", "40"], "there are only 40 steps"),
-        (["debug", "--pretrained", "nowhere"], "nowhere does not exist"),
+        (["debug", "--pretrained", "nowhere"], "nowhere, which does not exist"),
         (["debug", "--text.tokenizer", "nowhere"], "nowhere does not exist"),
         (["demo-real"], "the recipe demo-real needs rows: give --data"),
         (["paper", "--data", "x"], "the recipe paper needs weights: give --pretrained"),
@@ -228,6 +228,23 @@ def test_a_run_stopped_before_its_first_step_resumes(finished, tmp_path):
 
     run_process("--resume", str(run))
 
+    whole = (finished / "model" / "model.safetensors").read_bytes()
+    assert (run / "model" / "model.safetensors").read_bytes() == whole
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_is_set_aside_and_the_run_ends_the_same(
+    finished, tmp_path
+):
+    run = tmp_path / "damaged"
+    shutil.copytree(finished, run)
+    shutil.rmtree(run / "model")
+    for file in (run / "checkpoints" / "24").rglob("d/*"):
+        file.write_bytes(file.read_bytes()[:-20])
+    said = run_process("--resume", str(run))
+    assert re.search(r"^warning: checkpoint: step 24 in .* is damaged", said.stderr)
+    assert said.stderr.count("\n") == 1
+    assert "resumed at step 20" in said.stdout
     whole = (finished / "model" / "model.safetensors").read_bytes()
     assert (run / "model" / "model.safetensors").read_bytes() == whole
 

@@ -28,7 +28,7 @@ from experiments.toy_lm import files, sampling, texts
 from fulcra_jax import values
 from fulcra_jax.inference import Predictor
 from fulcra_jax.objectives.distance import Gate
-from fulcra_jax.training import checkpoint
+from fulcra_jax.training import checkpoint, writers
 
 
 class Start(NamedTuple):
@@ -99,7 +99,7 @@ def train(
     with checkpoint.Checkpoints(path / "checkpoints", keep=2) as saved:
         state = saved.newest(policy.init_state(start.params, training))
         begun = int(state.step)
-        rundir.cut_metrics(path / "metrics.jsonl", begun)
+        writers.cut(path / "metrics.jsonl", begun)
         with Progress(begun, training.steps) as progress:
             for number in range(begun, training.steps):
                 if stop.asked:

@@ -32,6 +32,7 @@ from experiments.exits import Interrupted, Stop
 from fulcra_jax import objectives
 from fulcra_jax.alignment import PolicyTokenizer, ValueReward
 from fulcra_jax.data import rows
+from fulcra_jax.training import writers
 
 _MAY_DIFFER = ("out", "steps", "save_every")
 
@@ -122,7 +123,7 @@ def run(arguments: Arguments) -> pathlib.Path:
         trainer = learner.rl_cluster.actor_trainer
         if trainer.train_steps:
             print(f"resumed at step {trainer.train_steps}")
-        rundir.cut_metrics(out / "metrics.jsonl", trainer.train_steps)
+        writers.cut(out / "metrics.jsonl", trainer.train_steps)
         if trainer.train_steps < arguments.steps:
             began = time.monotonic()
             learner.train(_batches(arguments, chosen.training, stop))

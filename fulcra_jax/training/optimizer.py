@@ -69,7 +69,7 @@ def learning_rate(config: Optimizer, steps: int) -> optax.Schedule:
     if config.warmup_steps >= steps:
         raise ValueError(
             f"optimizer.learning_rate: warmup_steps is {config.warmup_steps}, but "
-            f"there are only {steps} steps; it should be smaller."
+            f"there are only {steps} steps; give a smaller optimizer.warmup_steps."
         )
     rest = steps - config.warmup_steps
     match config.schedule:
