@@ -135,7 +135,7 @@ def test_packed_rows_are_full(held):
 @pytest.mark.parametrize("threads", [0, 2])
 def test_reading_ahead_changes_nothing_and_begins_anywhere(held, threads):
     made = make(held, plans(held)["packed"])
-    before = threading.active_count()
+    before = set(threading.enumerate())
     found = list(made.iterate(5, 12, threads=threads))
     assert [step for step, _ in found] == list(range(5, 12))
     for step, batch in found:
@@ -143,7 +143,9 @@ def test_reading_ahead_changes_nothing_and_begins_anywhere(held, threads):
     early = made.iterate(0, 1000, threads=threads)
     next(early)
     early.close()
-    assert threading.active_count() <= before + 1
+    for thread in set(threading.enumerate()) - before:
+        thread.join(timeout=30)
+        assert not thread.is_alive()
 
 
 def test_an_error_while_reading_reaches_the_caller(held):
