@@ -31,6 +31,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     | {
         "tensorflow_datasets",
         "grain",
+        "array_record",
         "transformers",
         "tokenizers",
         "etils",
