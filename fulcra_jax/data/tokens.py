@@ -85,9 +85,11 @@ class Tokens:
 
     def read(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """Ids and token types `[length]` of each of some examples; see `joined`."""
+        ids, types = self.joined(rows)
+        if not len(ids):
+            return []
         ends = np.cumsum(self.lengths[rows])[:-1]
-        both = [np.split(array, ends) for array in self.joined(rows)]
-        return list(zip(*both, strict=True)) if len(rows) else []
+        return list(zip(np.split(ids, ends), np.split(types, ends), strict=True))
 
     @classmethod
     def in_memory(cls, examples: "Examples") -> "Tokens":
