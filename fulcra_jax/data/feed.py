@@ -9,7 +9,7 @@ B rows of the global batch, T tokens of a row, S places for texts in a row, V va
 
 import dataclasses
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import grain
 import numpy as np
@@ -137,7 +137,7 @@ class Feed:
 
     def iterate(
         self, begun: int, steps: int, *, threads: int = 2, prefetch: int = 4
-    ) -> Iterator[tuple[int, Batch]]:
+    ) -> Generator[tuple[int, Batch], None, None]:
         """Steps [begun, steps) and their batches in order, made ahead by threads.
 
         An error of a thread is raised here, at its step. The threads end with the
@@ -162,7 +162,7 @@ class Feed:
 
     def _ahead(
         self, begun: int, steps: int, threads: int, prefetch: int
-    ) -> Iterator[tuple[int, Batch]]:
+    ) -> Generator[tuple[int, Batch], None, None]:
         if begun == steps:
             return
         workers: set[threading.Thread] = set()
