@@ -6,8 +6,11 @@ corpus. Special tokens are placed here and not by the tokenizer's own template, 
 that template differs between versions of transformers for the same checkpoint.
 """
 
+import hashlib
+import json
 import os
 import pathlib
+import tempfile
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, cast
 
@@ -19,6 +22,9 @@ import tokenizers
 import transformers
 
 from fulcra_jax.data.rows import RowError, check_text
+
+_NOT_IDS = ("model_max_length", "is_local", "local_files_only", "name_or_path")
+"""Fields of tokenizer_config.json that differ between a tokenizer and its copy."""
 
 SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]")
 
@@ -153,6 +159,29 @@ class PairTokenizer:
         if max_length is not None:
             self._tokenizer.model_max_length = max_length
         self._tokenizer.save_pretrained(str(path))
+
+    def fingerprint(self) -> str:
+        """A digest of all that decides the ids: equal for a tokenizer and its copy.
+
+        Of the files that `save` writes, without the length limit that is saved with
+        them (`encode` is given its own), and of the library's version.
+        """
+        digest = hashlib.sha256(tokenizers.__version__.encode())
+        digest.update(transformers.__version__.encode())
+        with tempfile.TemporaryDirectory() as folder:
+            self._tokenizer.save_pretrained(folder)
+            for path in sorted(pathlib.Path(folder).rglob("*")):
+                if not path.is_file():
+                    continue
+                content = path.read_bytes()
+                if path.name == "tokenizer_config.json":
+                    fields = json.loads(content)
+                    for name in _NOT_IDS:
+                        fields.pop(name, None)
+                    content = json.dumps(fields, sort_keys=True).encode()
+                digest.update(path.name.encode() + b"\0")
+                digest.update(hashlib.sha256(content).digest())
+        return digest.hexdigest()
 
     @classmethod
     def load(cls, path: str | pathlib.Path) -> "PairTokenizer":

@@ -1,217 +1,214 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokenised rows on disk: tokenised once, read by index, never trusted unchecked.
+"""Tokenised examples: in memory, or cached on disk and read by number.
 
-A folder holds tokens.array_record (a record per row: its ids as int32, then its types
-as uint8), arrays.npz (lengths, labels, where) and about.json (how many, and the
-SHA-256 of the other two). It appears when it is whole.
+A cache is a folder named by what its content follows from (`key_of`): the tokens as an
+array_record file, lengths and labels as .npy, and meta.json with sizes and checksums.
+It appears under its name when it is whole, so that whoever finds it may use it; a
+writer that was killed leaves a folder of another name, which is removed a day later.
+N examples, V values.
 """
 
 import hashlib
-import io
 import json
 import pathlib
-import shutil
-import sys
-import tempfile
-from collections.abc import Callable, Sequence
-from typing import Any
+import re
+import warnings
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
-import grain
 import numpy as np
-from array_record.python.array_record_module import ArrayRecordWriter
+from array_record.python.array_record_module import ArrayRecordReader
 
-from fulcra_jax.data.batches import Examples
-from fulcra_jax.data.tokenizer import PairTokenizer
+from fulcra_jax import _check
+from fulcra_jax.data import _tokens_files as files
 
-RECORDS, ARRAYS, ABOUT = "tokens.array_record", "arrays.npz", "about.json"
-_VERSION = 1
-_BYTES = 5
-"""Bytes of a token: its id and its type."""
+if TYPE_CHECKING:
+    # Their modules load transformers.
+    from fulcra_jax.data.batches import Examples
+    from fulcra_jax.data.tokenizer import PairTokenizer
 
-Text = tuple[np.ndarray, np.ndarray]
-"""Ids and types of a row, `[length]` int32 each."""
+Make = Callable[[], "Examples | Iterable[Examples]"]
+"""Tokenises: all examples, or one part after the other."""
 
 
 class Tokens:
-    """N tokenised rows; lengths and labels in memory, ids where `read` finds them."""
+    """N tokenised pairs; lengths and labels in memory, the ids where they are.
+
+    May be read by several threads at a time.
+    """
+
+    lengths: np.ndarray
+    """`[N]` int32: tokens of each pair, at least 1."""
+    labels: np.ndarray
+    """`[N, V]` float32 in [-1, 1]."""
+    where: np.ndarray
+    """`[N, V]` bool."""
 
     def __init__(
         self,
         lengths: np.ndarray,
         labels: np.ndarray,
         where: np.ndarray,
-        read: Callable[[Sequence[int]], list[Text]],
+        joined: Callable[[list[int]], tuple[np.ndarray, np.ndarray]],
     ) -> None:
-        """What is known of the rows.
-
-        Args:
-          lengths: `[N]` int32, tokens of each row.
-          labels: `[N, V]` float32 in [-1, 1].
-          where: `[N, V]` bool.
-          read: ids and types of rows, by their numbers; from any thread.
-        """
+        """Use `in_memory`, `open_tokens` or `cached`."""
         self.lengths, self.labels, self.where = lengths, labels, where
-        self.read = read
+        self._joined = joined
 
     def __len__(self) -> int:
         return len(self.lengths)
 
-    @classmethod
-    def in_memory(cls, examples: Examples) -> "Tokens":
-        """Rows that are held in memory.
+    def joined(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Ids and token types of some examples, one behind the other.
 
-        >>> from fulcra_jax.data.tokenizer import Encoded
-        >>> texts = [np.array([5, 6, 7]), np.array([8])]
-        >>> two = Encoded(texts, [np.zeros(3), np.ones(1)])
-        >>> none = np.zeros((2, 10), bool)
-        >>> Tokens.in_memory(Examples(two, none.astype(np.float32), none)).lengths
-        array([3, 1], dtype=int32)
+        Args:
+          rows: `[n]` int in [0, N); may repeat.
+
+        Returns:
+          Ids and types, int32, `[sum of their lengths]` each.
+
+        Raises:
+          ValueError: if a row is out of range, or the file of a cache has been damaged
+            since it was opened.
         """
-        ids, types = examples.encoded
+        rows = np.asarray(rows, np.int64)
+        _check.inside("tokens.read", "rows", rows, len(self))
+        if not len(rows):
+            return np.zeros(0, np.int32), np.zeros(0, np.int32)
+        ids, types = self._joined(rows.tolist())
+        if len(ids) != self.lengths[rows].sum():
+            raise ValueError(
+                f"tokens.read: {len(ids)} tokens were read; their lengths say "
+                f"{self.lengths[rows].sum()}."
+            )
+        return ids, types
 
-        def read(rows: Sequence[int]) -> list[Text]:
-            return [(ids[row], types[row]) for row in rows]
+    def read(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Ids and token types `[length]` of each of some examples; see `joined`."""
+        ids, types = self.joined(rows)
+        if not len(ids):
+            return []
+        ends = np.cumsum(self.lengths[rows])[:-1]
+        return list(zip(np.split(ids, ends), np.split(types, ends), strict=True))
 
-        lengths = np.array([len(text) for text in ids], np.int32)
-        return cls(lengths, examples.labels, examples.where, read)
+    @classmethod
+    def in_memory(cls, examples: "Examples") -> "Tokens":
+        """Of examples that are there already.
 
-    def with_labels(self, labels: np.ndarray, where: np.ndarray) -> "Tokens":
-        """The same texts with other labels, as `__init__` takes them."""
-        return Tokens(self.lengths, labels, where, self.read)
+        Raises:
+          ValueError: if an example has no token, or the numbers of labels differ.
+        """
+        caller = "tokens.in_memory"
+        lengths = files.lengths_of(caller, 0, examples)
+        ids, types = examples.encoded.ids, examples.encoded.types
+
+        def joined(rows: list[int]) -> tuple[np.ndarray, np.ndarray]:
+            return (
+                np.concatenate([ids[row] for row in rows], dtype=np.int32),
+                np.concatenate([types[row] for row in rows], dtype=np.int32),
+            )
+
+        return cls(lengths, examples.labels, examples.where, joined)
 
 
-def key_of(rows: str, tokenizer: PairTokenizer, max_length: int) -> str:
-    """The name of tokenised rows: another when rows, tokenizer or length change.
+def key_of(rows_fingerprint: str, tokenizer: "PairTokenizer", max_length: int) -> str:
+    """The name of a cache: another one if anything that decides its content differs.
 
     Args:
-      rows: a fingerprint of texts and labels.
-      tokenizer: all its files count.
-      max_length: most tokens of a row.
+      rows_fingerprint: a digest of the rows in their order, labels and where included.
+      tokenizer: makes the ids.
+      max_length: most tokens of a pair.
 
     Returns:
-      32 hexadecimal digits.
+      64 hexadecimal digits.
     """
-    digest = hashlib.sha256(f"{_VERSION} {max_length} {rows}".encode())
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer.save(pathlib.Path(folder), max_length=max_length)
-        for path in sorted(pathlib.Path(folder).iterdir()):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:32]
-
-
-def cached(
-    root: str | pathlib.Path,
-    key: str,
-    make: Callable[[], Examples],
-    say: Callable[[str], None] | None = None,
-) -> Tokens:
-    """The rows of a key, from the cache or made and put there.
-
-    Args:
-      root: folder of the cache; made when missing.
-      key: of `key_of`.
-      make: tokenises; called when the cache has no good copy.
-      say: is given a sentence when a damaged copy is made anew; None prints to stderr.
-
-    Raises:
-      OSError: if the cache cannot be written; the sentence says how to do without.
-    """
-    folder = pathlib.Path(root) / key
-    if folder.is_dir():
-        try:
-            return open_tokens(folder)
-        except (ValueError, OSError) as error:
-            sentence = f"tokens: {error} It is made anew."
-            print(sentence, file=sys.stderr) if say is None else say(sentence)
-            shutil.rmtree(folder, ignore_errors=True)
-    examples = make()
-    try:
-        write(folder, examples)
-    except (OSError, RuntimeError) as error:  # array_record raises RuntimeError
-        raise OSError(
-            f"tokens.cached: tokenised rows cannot be written to {root} "
-            f"({' '.join(str(error).split())[:120]}); give another folder by "
-            "--text.cache DIR, or '' to keep them in memory."
-        ) from error
-    return open_tokens(folder)
-
-
-def write(folder: pathlib.Path, examples: Examples) -> None:
-    """Writes rows to a folder, which appears when it is whole.
-
-    Two processes may write the same folder: the first to finish wins.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    half = pathlib.Path(tempfile.mkdtemp(prefix=".half-", dir=folder.parent))
-    try:
-        writer = ArrayRecordWriter(str(half / RECORDS), "group_size:1")
-        try:
-            for ids, types in zip(*examples.encoded, strict=True):
-                record = np.asarray(ids, "<i4").tobytes()
-                writer.write(record + np.asarray(types, np.uint8).tobytes())
-        finally:
-            writer.close()
-        lengths = np.array([len(ids) for ids in examples.encoded.ids], np.int32)
-        held = io.BytesIO()
-        np.savez(held, lengths=lengths, labels=examples.labels, where=examples.where)
-        (half / ARRAYS).write_bytes(held.getvalue())
-        about = {"version": _VERSION, "rows": len(examples)} | {
-            name: _digest(half / name) for name in (RECORDS, ARRAYS)
-        }
-        (half / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
-        try:
-            half.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was first
-                raise
-    finally:
-        shutil.rmtree(half, ignore_errors=True)
+    parts = [files.FORMAT, rows_fingerprint, tokenizer.fingerprint(), max_length]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def open_tokens(folder: str | pathlib.Path) -> Tokens:
-    """Opens what `write` wrote, and checks it.
+    """Opens what `cached` wrote; every byte is checked against the checksums.
 
     Raises:
-      FileNotFoundError: if there is no such folder, or a file is missing in it.
+      FileNotFoundError: if there is no such folder.
+      OSError: if it cannot be read.
       ValueError: if it is damaged, or of another version.
     """
     folder = pathlib.Path(folder)
-    for name in (RECORDS, ARRAYS, ABOUT):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder}: there is no {name}.")
-    try:
-        about = json.loads((folder / ABOUT).read_text("utf-8"))
-        version, N = about["version"], int(about["rows"])
-        digests = {name: about[name] for name in (RECORDS, ARRAYS)}
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise ValueError(f"{folder}: {ABOUT} is damaged.") from None
-    if version != _VERSION:
+    if not folder.exists():
+        raise FileNotFoundError(
+            f"tokens.open_tokens: {folder} does not exist; tokens.cached writes it."
+        )
+    with files.reading(folder):
+        count = files.check(folder)
+        return _open(folder, count)
+
+
+def _open(folder: pathlib.Path, count: int) -> Tokens:
+    """A folder that is checked; its files stay open, though it be moved or removed."""
+    lengths, labels, where = files.arrays(folder, count)
+    reader: Any = ArrayRecordReader(
+        str(folder / files.RECORDS),
+        "readahead_buffer_size:0,max_parallelism:0",
+        file_reader_buffer_size=2**15,
+    )
+    if not reader.ok() or reader.num_records() != count:
+        raise files.damaged(
+            folder,
+            f"{files.RECORDS} holds {reader.num_records()} examples; there should be "
+            f"{count}",
+        )
+
+    def joined(rows: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        try:
+            records = reader.read(rows)
+        except RuntimeError as error:
+            why = " ".join(str(error).split())
+            raise ValueError(
+                f"tokens.read: {folder} can no longer be read ({why})."
+            ) from None
+        return files.split(b"".join(records))
+
+    return Tokens(lengths, labels, where, joined)
+
+
+def cached(root: str | pathlib.Path, key: str, make: Make) -> Tokens:
+    """The tokens of a key: from the cache, or made, stored and opened.
+
+    Processes may ask for the same key at a time: each that finds nothing makes its own,
+    and the first to finish is the one that stays. A damaged cache is written anew with
+    a warning.
+
+    Args:
+      root: the folder of all caches.
+      key: 8 to 128 hexadecimal digits, as `key_of` gives them.
+      make: called when the cache lacks the key. Parts are written as they come, so that
+        a data set need not fit into memory.
+
+    Returns:
+      The tokens, the same whether they were there or not.
+
+    Raises:
+      OSError: if the cache cannot be written or read; one sentence says why.
+      ValueError: if the key is none, or `make` gave no example or one without a token.
+    """
+    if not re.fullmatch(r"[0-9a-f]{8,128}", key):
         raise ValueError(
-            f"{folder}: is of version {version!r}; it should be {_VERSION}."
+            f"tokens.cached: the key is {key!r:.40}; it should be 8 to 128 hexadecimal "
+            "digits."
         )
-    for name, digest in digests.items():
-        if _digest(folder / name) != digest:
-            raise ValueError(f"{folder}: {name} is damaged (its checksum differs).")
-    with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
-        lengths, labels, where = (
-            arrays[name] for name in ("lengths", "labels", "where")
-        )
-    if len(lengths) != N:
-        raise ValueError(f"{folder}: has {len(lengths)} lengths; it should have {N}.")
-    records: Any = grain.sources.ArrayRecordDataSource([str(folder / RECORDS)])
-
-    def read(rows: Sequence[int]) -> list[Text]:
-        return [_text(record) for record in records.__getitems__(list(map(int, rows)))]
-
-    return Tokens(lengths, labels, where, read)
-
-
-def _text(record: bytes) -> Text:
-    n = len(record) // _BYTES
-    ids = np.frombuffer(record, "<i4", n)
-    return ids, np.frombuffer(record, np.uint8, n, 4 * n).astype(np.int32)
-
-
-def _digest(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    root = pathlib.Path(root)
+    folder = root / key
+    if folder.exists():
+        try:
+            return open_tokens(folder)
+        except ValueError as error:
+            warnings.warn(f"{error} It is written anew.", stacklevel=2)
+            files.remove(folder, root)
+    with files.partial_folder(root, key) as partial:
+        made = make()
+        count = files.write(partial, made if isinstance(made, Iterable) else [made])
+        with files.reading(partial):
+            # Before the others see it, who may set it aside.
+            tokens = _open(partial, count)
+        return tokens if files.publish(partial, folder) else open_tokens(folder)
