@@ -68,12 +68,12 @@ def tokenise(data: Prepared) -> tokens.Tokens:
     return found
 
 
-def make_plan(config: Config, found: tokens.Tokens) -> plan.Plan:
-    """Which rows stand in which batch."""
+def layout(config: Config) -> plan.Settings:
+    """How texts are laid out in batches."""
     if config.text.packed:
-        return plan.Packed(found.lengths, config.batch_size, config.text.max_length)
+        return plan.Packed(config.batch_size, config.text.max_length)
     rungs = batches.ladder_up_to(config.text.max_length, config.text.ladder)
-    return plan.Ladder(found.lengths, config.batch_size, rungs)
+    return plan.Ladder(config.batch_size, rungs)
 
 
 def read_corpus(config: Config) -> source.Corpus:

@@ -43,6 +43,7 @@ from experiments.exits import Stop, exit_code
 from experiments.loop import Loop
 from fulcra_jax import models
 from fulcra_jax.data import feed, rows
+from fulcra_jax.data.tokens import Tokens
 from fulcra_jax.training import (
     ceiling,
     checkpoint,
@@ -96,8 +97,8 @@ def _train(
     if config.steps:  # a schedule that does not fit is refused before anything is done
         optimizer.learning_rate(config.optimizer, config.steps)
     tokens = prepare.tokenise(data)
-    plan = prepare.make_plan(config, tokens)
-    steps = config.steps or plan.steps(config.epochs)
+    batches = _feed(config, data, tokens, mesh)
+    steps = config.steps or batches.steps(config.epochs)
 
     # Model, objective, optimizer, state.
     evaluator = models.Evaluator(
@@ -152,7 +153,7 @@ def _train(
                     run,
                     steps,
                     device_step,
-                    _feed(config, data, tokens, plan, mesh),
+                    batches,
                     mesh,
                     saved,
                     dev.figures,
@@ -231,7 +232,7 @@ def _initial(init: Any, pretrained: Any, places: Any) -> step.TrainState:
 
 
 def _feed(
-    config: Config, data: prepare.Prepared, tokens: Any, plan: Any, mesh: Any
+    config: Config, data: prepare.Prepared, tokens: Tokens, mesh: jax.sharding.Mesh
 ) -> feed.Feed:
     """The batches of this process."""
     drop = None
@@ -241,7 +242,7 @@ def _feed(
             tuple(data.tokenizer.special_ids),
         )  # fmt: skip
     return feed.Feed(
-        tokens, plan, seed=config.seed, pad_id=data.tokenizer.pad_id, drop=drop,
+        tokens, prepare.layout(config), seed=config.seed, pad_id=data.tokenizer.pad_id, drop=drop,
         rows=sharding.host_rows(config.batch_size, mesh),
     )  # fmt: skip
 

@@ -28,8 +28,8 @@ import tyro
 
 from experiments.benchmarks import rounds
 from experiments.benchmarks.encoder_report import foreign_load
-from experiments.config import DEMO
 from experiments.exits import exit_code
+from experiments.recipes import DEMO
 from fulcra_jax import models, objectives
 from fulcra_jax.data import batches, plan, source, tokens
 from fulcra_jax.data.batches import Batch

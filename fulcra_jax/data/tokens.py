@@ -91,6 +91,15 @@ class Tokens:
         ends = np.cumsum(self.lengths[rows])[:-1]
         return list(zip(np.split(ids, ends), np.split(types, ends), strict=True))
 
+    def with_labels(self, labels: np.ndarray, where: np.ndarray) -> "Tokens":
+        """The same pairs with other labels.
+
+        Args:
+          labels: `[N, V]` float32 in [-1, 1].
+          where: `[N, V]` bool.
+        """
+        return Tokens(self.lengths, labels, where, self._joined)
+
     @classmethod
     def in_memory(cls, examples: "Examples") -> "Tokens":
         """Of examples that are there already.
