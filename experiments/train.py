@@ -242,9 +242,13 @@ def _feed(
             tuple(data.tokenizer.special_ids),
         )  # fmt: skip
     return feed.Feed(
-        tokens, prepare.layout(config), seed=config.seed, pad_id=data.tokenizer.pad_id, drop=drop,
+        tokens,
+        prepare.layout(config),
+        seed=config.seed,
+        pad_id=data.tokenizer.pad_id,
+        drop=drop,
         rows=sharding.host_rows(config.batch_size, mesh),
-    )  # fmt: skip
+    )
 
 
 def _check_writers(config: Config) -> None:

@@ -91,7 +91,7 @@ def test_packed_rows_parts_averages_and_the_best_checkpoint(tmp_path):
         str(tmp_path / "cache"),
     ]  # fmt: skip
     assert script.main(words) == 0
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").open()]
+    lines = list(map(json.loads, (run / "metrics.jsonl").read_text().splitlines()))
     looks = {line["step"]: line["macro_f1"] for line in lines if line["split"] == "dev"}
     assert sorted(looks) == [10, 20, 30, 40]
     best = max(looks, key=lambda at: looks[at])

@@ -142,7 +142,8 @@ def finish(processes: Sequence[subprocess.Popen[str]]) -> None:
 
 def outcome(run: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     """Loss by step, and all final parameters in one vector."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").open()]
+    text = (run / "metrics.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in text.splitlines()]
     losses = [line["loss"] for line in lines if line["split"] == "train"]
     leaves = load_file(run / "model" / "model.safetensors")
     flat = np.concatenate([leaves[name].ravel() for name in sorted(leaves)])
