@@ -30,7 +30,8 @@ class Loop:
     run: pathlib.Path
     steps: int
     """In all."""
-    train_step: Callable[[step.TrainState, Any], tuple[step.TrainState, step.Metrics]]
+    train_step: Callable[..., tuple[step.TrainState, tuple[step.Metrics, jax.Array]]]
+    """(state, batch, hands) -> (state, (metrics, is any hand up))."""
     feed: feed.Feed
     mesh: jax.sharding.Mesh
     saved: checkpoint.Checkpoints
@@ -60,18 +61,19 @@ class Loop:
         """
         config, begun = self.config, int(state.step)
         vote = hosts.Vote(self.mesh)
-        late: tuple[int, step.Metrics, Any] | None = None
+        late: tuple[int, step.Metrics, jax.Array] | None = None
         figures: Figures = {}
         with Progress(begun, self.steps, self.meter) as progress, self.trace:
             for number, batch in self._batches(begun):
                 self.trace.step(number, state)
-                ballot = vote.cast(self.stop.asked)
                 placed = sharding.place_batch(batch, config.batch_size, self.mesh)
-                state, metrics = self.train_step(state, placed)
+                state, told = self.train_step(
+                    state, placed, vote.hands(self.stop.asked)
+                )
                 self._count(batch)
                 # One step late: the device computes this step while the last is read.
                 wish = late is not None and self._settle(late, progress)
-                done, late = number + 1, (number + 1, metrics, ballot)
+                done, late = number + 1, (number + 1, *told)
                 if wish and done < self.steps:
                     self._settle(late, progress)
                     self._leave(done, state)
@@ -117,9 +119,11 @@ class Loop:
         )
         self._seen.add(mask.shape)
 
-    def _settle(self, late: tuple[int, step.Metrics, Any], progress: Progress) -> bool:
+    def _settle(
+        self, late: tuple[int, step.Metrics, jax.Array], progress: Progress
+    ) -> bool:
         """Reads the metrics of a step: refuses NaN, shows, logs; True to stop."""
-        number, metrics, ballot = late
+        number, metrics, wish = late
         loss, bad = float(metrics.loss), np.asarray(metrics.bad)
         if not math.isfinite(loss) or bad[1]:
             raise FloatingPointError(self._not_finite(number, loss, bad))
@@ -136,7 +140,7 @@ class Loop:
                     **memory_mib(),
                 },
             )
-        return hosts.Vote.heard(ballot)
+        return bool(wish)
 
     def _not_finite(self, number: int, loss: float, bad: np.ndarray) -> str:
         """The sentence that ends a run whose numbers are none."""

@@ -134,18 +134,29 @@ def _train(
             state = _initial(init, pretrained, places)
         begun = int(state.step)
         dev = look.Dev(data, mesh, state)
-        device_step = jax.jit(
-            step.make_train_step(
-                prepare.make_cell_loss(config, evaluator, tokens),
-                transformation,
-                seed=config.seed,
-                accumulate=config.accumulate,
-                average_decay=config.optimizer.average,
+        cell_loss = prepare.make_cell_loss(config, evaluator, tokens)
+        train_step = step.make_train_step(
+            lambda params, batch, key: cell_loss(
+                sharding.used(params, places.params), batch, key
             ),
-            in_shardings=(places, sharding.batch_sharding(mesh)),
+            transformation,
+            seed=config.seed,
+            accumulate=config.accumulate,
+            average_decay=config.optimizer.average,
+        )
+
+        def with_wish(state: step.TrainState, batch: Any, hands: jax.Array) -> Any:
+            state, metrics = train_step(state, batch)
+            return state, (metrics, hands.any())
+
+        device_step = jax.jit(
+            with_wish,
+            in_shardings=(
+                places, sharding.batch_sharding(mesh), hosts.Vote(mesh).sharding,
+            ),
             out_shardings=(places, sharding.replicated(mesh)),
             donate_argnums=0,
-        )
+        )  # fmt: skip
         with _writers(config, run, begun) as shown:
             if begun < steps:
                 state, figures = Loop(

@@ -30,8 +30,17 @@ def fingerprints(tree: Any) -> dict[str, int]:
     >>> fingerprints({"a": jnp.zeros(2), "b": jnp.array([0.0, -0.0])})
     {'a': 804215951, 'b': 2681447471}
     """
-    found = {name: _fingerprint(leaf) for name, leaf in named(tree).items()}
-    return {name: int(number) for name, number in jax.device_get(found).items()}
+    leaves = {name: jnp.asarray(leaf) for name, leaf in named(tree).items()}
+    groups: dict[Any, list[str]] = {}
+    for name, leaf in leaves.items():
+        groups.setdefault(frozenset(leaf.devices()), []).append(name)
+    found = {}
+    for group in groups.values():
+        # One program at a time: the sums of two would meet in another order on another
+        # process, and wait for each other for ever.
+        numbers = jax.device_get(_fingerprints([leaves[name] for name in group]))
+        found |= dict(zip(group, map(int, numbers), strict=True))
+    return {name: found[name] for name in leaves}
 
 
 def named(tree: Any) -> dict[str, Any]:
@@ -47,6 +56,10 @@ def named(tree: Any) -> dict[str, Any]:
 
 
 @jax.jit
+def _fingerprints(leaves: list[jax.Array]) -> list[jax.Array]:
+    return [_fingerprint(leaf) for leaf in leaves]
+
+
 def _fingerprint(leaf: jax.Array) -> jax.Array:
     # No reshape: of a sharded leaf that would gather it on every device.
     bits = _bits(leaf)

@@ -199,32 +199,23 @@ def agree(entries: Mapping[str, str]) -> None:
 class Vote:
     """A wish of any process, which all learn of at the same step.
 
-    `cast` starts a sum over all devices, `heard` reads it: a step later, so that
-    nothing waits for it.
+    The hands go into the program of a step, so that it is no program of its own: two
+    that sum over devices at a time may meet in another order on another process. What
+    comes out is read a step later, when nothing waits for it.
     """
 
     def __init__(self, mesh: Mesh) -> None:
         """Args: mesh: all devices."""
-        self._alone = jax.process_count() == 1
-        self._place = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+        self.sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
         self._size = mesh.devices.size
-        self._local = len(self._place.addressable_devices)
-        everywhere = NamedSharding(mesh, PartitionSpec())
-        self._any = jax.jit(lambda hands: hands.any(), out_shardings=everywhere)
+        self._local = len(self.sharding.addressable_devices)
 
-    def cast(self, wish: bool) -> jax.Array | bool:
-        """What `heard` will read; every process calls this at the same step."""
-        if self._alone:
-            return wish
-        hands = np.full(self._local, wish)
-        return self._any(
-            jax.make_array_from_process_local_data(self._place, hands, (self._size,))
+    def hands(self, wish: bool) -> jax.Array:
+        """`[devices]` bool, those of this process up if it has the wish."""
+        mine = np.full(self._local, wish)
+        return jax.make_array_from_process_local_data(
+            self.sharding, mine, (self._size,)
         )
-
-    @staticmethod
-    def heard(ballot: jax.Array | bool) -> bool:
-        """Whether any process had the wish; the same answer on all of them."""
-        return bool(ballot)
 
 
 def whole(tree: Any) -> Any:

@@ -159,6 +159,24 @@ def abstract(tree: Any, places: Any) -> Any:
     )
 
 
+def used(params: Any, places: Any) -> Any:
+    """Parameters as a step computes with them: gathered from the axis "fsdp".
+
+    Without it, the compiler may move activations, which are larger, in place of
+    parameters. Their gradient takes the way back.
+
+    Args:
+      params: the tree, inside of `jax.jit`.
+      places: shardings of that tree.
+    """
+
+    def gathered(place: NamedSharding) -> NamedSharding:
+        spec = P(*(None if axis == "fsdp" else axis for axis in place.spec))
+        return NamedSharding(place.mesh, spec)
+
+    return jax.lax.with_sharding_constraint(params, jax.tree.map(gathered, places))
+
+
 def bytes_per_device(tree: Any, places: Any) -> int:
     """The most bytes that one device holds of a tree with these shardings."""
     return sum(
