@@ -87,7 +87,8 @@ class Loop:
                 if looks:
                     figures = self._look(done, state, progress)
                 if saves:
-                    self.saved.save(done, state, figures if looks else None)
+                    judged = figures if looks and config.keep_best else None
+                    self.saved.save(done, state, judged)
         self.saved.wait()
         return state, figures
 

@@ -133,3 +133,29 @@ def test_parameters_are_sent_in_parts():
     placed = sharding.place_params(host, places)["a"]
     np.testing.assert_array_equal(placed, host["a"])
     assert placed.addressable_shards[3].data.tolist() == [[12.0, 13.0], [14.0, 15.0]]
+
+
+def test_a_step_gathers_parameters_and_no_activations():
+    mesh = sharding.make_mesh(MeshShape(fsdp=8))
+    params = {"up": {"kernel": jnp.ones((16, 32))}}
+    places = sharding.shardings(params, ((".*", P("fsdp", "tensor")),), mesh)
+    rows = sharding.batch_sharding(mesh)
+
+    def loss(params, x):
+        return (x @ sharding.used(params, places)["up"]["kernel"]).sum()
+
+    x = jax.ShapeDtypeStruct((64, 16), jnp.float32, sharding=rows)
+    compiled = (
+        jax.jit(jax.grad(loss), in_shardings=(places, rows), out_shardings=places)
+        .lower(params, x)
+        .compile()
+    )
+    text = compiled.as_text()
+    # The kernel is gathered whole; of the activations [64, 32] nothing is.
+    assert not [
+        line
+        for line in text.splitlines()
+        if "all-gather" in line and "64," in line.split("all-gather")[0]
+    ]
+    got = compiled(jax.device_put(params, places), jax.device_put(np.ones((64, 16)), rows))
+    np.testing.assert_allclose(got["up"]["kernel"], 64.0)
