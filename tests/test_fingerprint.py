@@ -106,7 +106,7 @@ def test_a_sharded_leaf_has_the_same_number_and_is_not_gathered(spec):
     host = np.random.default_rng(2).normal(size=(16, 24)).astype(np.float32)
     leaf = jax.device_put(host, NamedSharding(mesh, spec))
     assert number(leaf) == by_hand(host)
-    program = fingerprint._fingerprint.lower(leaf).compile().as_text()
+    program = fingerprint._fingerprints.lower([leaf]).compile().as_text()
     assert program is not None
     assert "all-gather" not in program
     assert "all-to-all" not in program

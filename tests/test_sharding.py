@@ -157,5 +157,7 @@ def test_a_step_gathers_parameters_and_no_activations():
         for line in text.splitlines()
         if "all-gather" in line and "64," in line.split("all-gather")[0]
     ]
-    got = compiled(jax.device_put(params, places), jax.device_put(np.ones((64, 16)), rows))
+    got = compiled(
+        jax.device_put(params, places), jax.device_put(np.ones((64, 16)), rows)
+    )
     np.testing.assert_allclose(got["up"]["kernel"], 64.0)
