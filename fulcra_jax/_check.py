@@ -104,7 +104,7 @@ def integers(caller: str, name: str, x: Any, *, least: int = -(2**31)) -> None:
     """Raises if an array does not hold integers in `[least, 2^31)`."""
     if x is None:
         return
-    if np.dtype(x.dtype).kind not in "iu":
+    if _dtype(caller, name, x).kind not in "iu":
         raise ValueError(f"{caller}: {name} is {x.dtype}; it should be integers.")
     if x.dtype.itemsize < 4 or not x.size or not _seen(x):
         return
@@ -117,14 +117,42 @@ def integers(caller: str, name: str, x: Any, *, least: int = -(2**31)) -> None:
         )
 
 
+def _dtype(caller: str, name: str, x: Any) -> np.dtype:
+    """The dtype as numpy's; raises for an array of torch, whose dtypes are its own."""
+    try:
+        return np.dtype(x.dtype)
+    except TypeError as error:
+        kind = f"{type(x).__module__}.{type(x).__qualname__} of {x.dtype}"
+        raise ValueError(
+            f"{caller}: {name} is a {kind}; it should be an array of numpy or jax, as "
+            "numpy.asarray makes one."
+        ) from error
+
+
 def segments(caller: str, x: Any) -> None:
     """Raises if segment ids are no integers, or among the two that attention keeps."""
     integers(caller, "segment_ids", x, least=2 - 2**31)
 
 
+def runs(caller: str, segment_ids: Any, mask: Any) -> None:
+    """Raises if the tokens of a segment are seen to stand in two places of a row."""
+    if segment_ids is None or not _seen(segment_ids) or not _seen(mask):
+        return
+    rows = zip(np.asarray(segment_ids), np.asarray(mask, bool), strict=True)
+    for row, (own, counts) in enumerate(rows):
+        run = np.cumsum(np.append(False, own[1:] != own[:-1]))
+        first = np.unique(run[counts], return_index=True)[1]
+        numbers, times = np.unique(own[counts][first], return_counts=True)
+        if (times > 1).any():
+            raise ValueError(
+                f"{caller}: segment_ids has {numbers[times > 1][0]} in several places "
+                f"of row {row}; the tokens of a text should be one contiguous run."
+            )
+
+
 def flags(caller: str, name: str, x: Any) -> None:
     """Raises if an array is neither bool nor, where it can be seen, 0 or 1."""
-    kind = np.dtype(x.dtype).kind
+    kind = _dtype(caller, name, x).kind
     # bfloat16 is of kind V; what has no numbers has no flags.
     if kind not in "biufV":
         raise ValueError(

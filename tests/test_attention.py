@@ -308,6 +308,20 @@ def test_the_fused_kernel_can_be_lowered_for_a_tpu(dtype):
         assert not re.search(rf"{length}x{length}xb?f", text)
 
 
+@pytest.mark.parametrize("form", ["pallas", "fused"])
+def test_a_kernel_for_tpu_says_so_on_a_cpu(form):
+    inputs, _, mask, slots = drawn(20)
+
+    def f(q):
+        return attention.disentangled_attention(
+            q, *inputs[1:], mask, slot_of_distance=slots, scale=SCALE, form=form
+        ).sum()
+
+    for call in (f, jax.grad(f)):
+        with pytest.raises(RuntimeError, match=f"'{form}' is a kernel for TPU, which"):
+            call(inputs[0])
+
+
 def test_bad_inputs_are_refused_while_tracing():
     x = jnp.zeros((1, 1, 3, 2))
     mask = jnp.ones((1, 3), bool)

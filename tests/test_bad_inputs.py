@@ -55,6 +55,15 @@ def params():
             IDS, MASK, np.array([[1, 1, 1, -(2**31)]], np.int32),
             "segment_ids holds -2147483648; it should be in",
         ),
+        (
+            IDS, MASK, np.array([[1, 2, 2, 1]]),
+            "segment_ids has 1 in several places of row 0; the tokens of a text should",
+        ),
+        (
+            # Padding inside of a text parts it, too.
+            IDS, np.array([[1, 0, 1, 1]]), np.array([[3, 0, 3, 3]], np.uint8),
+            "segment_ids has 3 in several places of row 0",
+        ),
     ],
 )  # fmt: skip
 def test_a_batch_that_cannot_be_read(params, ids, mask, segments, message):
@@ -66,6 +75,46 @@ def test_a_batch_that_cannot_be_read(params, ids, mask, segments, message):
         MaskedLm(CONFIG, enhanced=True).init(
             jax.random.key(0), ids, mask, segments, deterministic=True
         )
+
+
+def test_padding_may_have_the_number_of_a_text(params):
+    for mask, segments in (
+        (np.array([[1, 1, 1, 0]]), np.array([[1, 2, 2, 1]])),
+        (np.array([[0, 1, 1, 0]]), np.array([[0, 1, 2, 0]])),
+        (np.array([[1, 1, 0, 0]]), np.array([[5, -2, 5, -2]])),
+    ):
+        out = Deberta(CONFIG).apply(
+            {"params": params}, IDS, mask, segments, deterministic=True
+        )
+        assert bool(jnp.isfinite(out).all())
+
+
+class OfTorch:
+    """What an array of torch shows: a shape, and a dtype that numpy does not know."""
+
+    shape, dtype = (1, 4), "torch.int64"
+
+
+def test_an_array_of_another_library_is_named(params):
+    for ids, mask, name in ((OfTorch(), MASK, "input_ids"), (IDS, OfTorch(), "mask")):
+        with pytest.raises(
+            ValueError, match=rf"{name} is a .*OfTorch of torch.int64; "
+        ):
+            Deberta(CONFIG).apply({"params": params}, ids, mask, deterministic=True)
+
+
+def test_a_configuration_of_another_class_is_named(params):
+    whole = EvaluatorConfig(CONFIG)
+    key, more = jax.random.key(0), {"deterministic": True}
+    with pytest.raises(
+        ValueError, match=r"Evaluator: config is of type DebertaConfig; "
+    ):
+        Evaluator(CONFIG).init(key, IDS, MASK, **more)
+    for model in (Deberta(whole), MaskedLm(whole)):
+        with pytest.raises(ValueError, match=r"EvaluatorConfig; .* config\.encoder"):
+            model.init(key, IDS, MASK, **more)
+    with pytest.raises(ValueError, match=r"tables: config is of type EvaluatorConfig"):
+        position_tables(whole, params)
 
 
 def test_masks_of_zeros_and_ones_of_any_kind_are_one_mask(params):

@@ -162,6 +162,30 @@ def test_what_a_family_cannot_honour_is_refused(entries, change, words):
         DebertaConfig.from_hf(entries | change)
 
 
+def test_the_way_to_a_configuration_of_a_family_is_named():
+    words = (
+        "should be -1 for model_type 'bert', which DebertaConfig.from_hf({'model_type'"
+    )
+    with pytest.raises(ValueError, match=re.escape(words)):
+        DebertaConfig(model_type="bert")
+
+
+@pytest.mark.parametrize("kind", ["BertConfig", "DebertaConfig", "DebertaV2Config"])
+def test_configurations_of_transformers_are_read(kind, tmp_path):
+    theirs = getattr(pytest.importorskip("transformers"), kind)(vocab_size=99)
+    theirs.save_pretrained(tmp_path)
+    config = DebertaConfig.from_hf(theirs)
+    assert config.vocab_size == 99
+    assert config == DebertaConfig.from_hf(tmp_path)
+
+
+def test_what_is_no_configuration_is_shown_in_part():
+    with pytest.raises(
+        TypeError, match=r"path is \(1, .*\.\.\.; it should be text or a"
+    ):
+        DebertaConfig.from_hf((1,) * 999)
+
+
 def test_a_decoder_is_refused_where_it_is_read_only():
     """transformers' DeBERTa does not look at it."""
     assert DebertaConfig.from_hf(V3_BASE | {"is_decoder": True}) == DebertaConfig()

@@ -156,7 +156,15 @@ def test_a_foreign_classifier_loads_as_an_encoder(tmp_path):
     entries = json.loads((tmp_path / "config.json").read_text())
     del entries["fulcra"]
     (tmp_path / "config.json").write_text(json.dumps(entries))
-    read, tree = convert.load(tmp_path)
+    left = (
+        r"model\.safetensors holds a trained head that is not read: classifier\.bias, "
+        r"classifier\.weight, pooler\.dense\.bias, pooler\.dense\.weight; load_encoder "
+    )
+    with pytest.warns(UserWarning, match=left):
+        read, tree = convert.load(tmp_path)
+    assert read == TINY
+    assert_equal(tree, params["encoder"])
+    read, tree = convert.load_encoder(tmp_path)  # in silence
     assert read == TINY
     assert_equal(tree, params["encoder"])
 
@@ -239,6 +247,17 @@ def test_a_full_directory_is_not_overwritten_unasked(tmp_path):
         convert.save(tmp_path / "config.json", TINY, other)
 
 
+def test_save_names_a_configuration_that_is_none(tmp_path):
+    class BertConfig:
+        pass
+
+    params = random_params(TINY)
+    for config, kind in ((BertConfig(), "BertConfig"), (params, "dict")):
+        with pytest.raises(ValueError, match=rf"save: config is of type {kind}; it sh"):
+            convert.save(tmp_path / "x", config, params)
+    assert not (tmp_path / "x").exists()
+
+
 def test_save_names_leaves_that_do_not_fit(tmp_path):
     params = random_params(TINY)
     params["extra"] = np.zeros(3)
@@ -289,6 +308,12 @@ def test_a_checkpoint_that_is_not_there_is_named(tmp_path):
         convert.load(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"there is no file .*config\.json"):
         convert.load(tmp_path)
+    run = tmp_path / "run"
+    convert.save(run / "model", TINY, random_params(TINY))
+    with pytest.raises(FileNotFoundError, match=r"directory of a run, .*run.model\.$"):
+        convert.load(run)
+    with pytest.raises(FileNotFoundError, match=r"is a file; give its .*run.model\.$"):
+        convert.load(run / "model" / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps(TINY.to_hf()))
     with pytest.raises(FileNotFoundError, match=r"there is no model\.safetensors in"):
         convert.load(tmp_path)

@@ -102,6 +102,15 @@ def test_a_name_is_downloaded_file_by_file(client):
     ]
 
 
+def test_pretraining_heads_are_downloaded_too(client):
+    write_model(client.remote, "model.safetensors")
+    with pytest.raises(ValueError, match=r"begins with .* or 'mask_predictions\.'\.$"):
+        convert.load_pretraining(NAME, revision="v2")
+    assert client.calls == [
+        (NAME, file, "v2", False) for file in ("config.json", "model.safetensors")
+    ]
+
+
 def test_no_second_kind_of_weights_is_downloaded(client):
     write_model(client.remote, "pytorch_model.bin", "model.safetensors")
     _, params = convert.load_encoder(NAME)
@@ -180,7 +189,8 @@ def test_a_download_of_two_versions_is_refused(client, tmp_path):
 def test_without_the_client_it_is_named(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(FileNotFoundError, match="needs the package huggingface_hub"):
+    missing = r"needs the package huggingface_hub, .* \(pip install huggingface_hub br"
+    with pytest.raises(FileNotFoundError, match=missing):
         convert.load(NAME)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-DATA = {"fulcra_jax._check", "fulcra_jax.values"}
+DATA = {"fulcra_jax._check", "fulcra_jax._extras", "fulcra_jax.values"}
 CORE = {"jax", "numpy"} | DATA
 PURE = CORE | {"fulcra_jax.scoring", "fulcra_jax.objectives", "fulcra_jax.targets"}
 EVERYTHING = None
@@ -19,6 +19,7 @@ EVERYTHING = None
 MAY_IMPORT: dict[str, set[str] | None] = {
     "fulcra_jax": PURE,
     "fulcra_jax._check": {"jax", "numpy"},
+    "fulcra_jax._extras": set(),
     "fulcra_jax.values": {"jax", "numpy", "fulcra_jax._check"},
     "fulcra_jax.catalogue": set(),
     "fulcra_jax.configs": {"numpy"},
@@ -206,6 +207,34 @@ assert xla_bridge.backends_are_initialized()
 """
 
 
+SAYS_WHAT_TO_INSTALL = """
+import importlib, sys
+
+room, package, extra = sys.argv[1:]
+sys.modules[package] = None
+try:
+    importlib.import_module(room)
+except ModuleNotFoundError as error:
+    said = str(error)
+    assert said.startswith(f"{room}: the package {package} is missing; pip "), said
+    assert f'-e ".[{extra}]" in the checkout' in said, said
+    assert error.name == package
+else:
+    raise AssertionError("imported")
+"""
+
+COMMAND_WITHOUT_TYRO = """
+import contextlib, io, sys
+sys.modules["tyro"] = None
+from fulcra_jax import cli
+with contextlib.redirect_stderr(io.StringIO()) as said:
+    assert cli.main(["--help"]) == 1
+said = said.getvalue()
+assert said.startswith("error: fulcra_jax.cli: the package tyro is missing; "), said
+assert said.count(chr(10)) == 1
+"""
+
+
 def run(code, *arguments):
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code, *arguments],
@@ -224,6 +253,23 @@ def test_pure_rooms_need_only_jax_and_numpy():
 def test_pure_rooms_start_no_backend():
     """A jnp constant at module level would start it before a cluster is formed."""
     run(WAKE_NO_DEVICE, *PURE_MODULES)
+
+
+@pytest.mark.parametrize(
+    ("room", "package", "extra"),
+    [
+        ("fulcra_jax.models", "flax", "models"),
+        ("fulcra_jax.convert", "safetensors", "models"),
+        ("fulcra_jax.data.tokenizer", "transformers", "data"),
+        ("fulcra_jax.data.fulcra", "tensorflow_datasets", "data"),
+    ],
+)
+def test_a_room_without_its_package_says_what_to_install(room, package, extra):
+    run(SAYS_WHAT_TO_INSTALL, room, package, extra)
+
+
+def test_the_command_without_its_package_says_what_to_install():
+    run(COMMAND_WITHOUT_TYRO)
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,9 @@ def test_the_enhanced_mask_decoder_equals_its_definition(entries):
         words = wide["encoder"]["embeddings"]["word"]["embedding"]
         want = x @ words.T + head["bias"]
         np.testing.assert_allclose(got[text, :tokens], want[:tokens], rtol=0, atol=ATOL)
+    with pytest.raises(ValueError, match=r"hold a mask_decoder, but enhanced is False"):
+        run(MaskedLm(config), params, ids, mask)
+    del params["mask_decoder"]
     plain = run(MaskedLm(config), params, ids, mask)
     assert float(abs(plain - got)[0].max()) > 0.1
 

@@ -4,12 +4,16 @@
 import json
 import pathlib
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments import controls, demo, evaluate, floors
 from experiments import train as script
-from fulcra_jax import alignment, cli, inference
+from experiments.config import RECIPES
+from fulcra_jax import alignment, cli, convert, inference, models, targets
+from fulcra_jax.configs import DebertaConfig
 from fulcra_jax.data import source
 
 SHARED = pathlib.Path(__file__).parents[2] / "shared" / "data" / "fulcra"
@@ -155,6 +159,26 @@ def test_score_needs_a_run(tmp_path, capsys):
     assert "does not exist" in capsys.readouterr().err
 
 
+def test_score_names_a_folder_that_it_cannot_use(tmp_path, capsys):
+    words = ["score", "--run", str(tmp_path), "--response", "a"]
+    assert cli.main(words) == 1
+    assert "is neither a run, which has a config.py, nor" in capsys.readouterr().err
+    encoder = DebertaConfig(
+        vocab_size=9, hidden_size=4, num_hidden_layers=1, num_attention_heads=1,
+        intermediate_size=4,
+    )  # fmt: skip
+    model = models.Deberta(encoder)
+    ids = jnp.ones((1, 3), jnp.int32)
+    params = model.init(jax.random.key(0), ids, ids, deterministic=True)["params"]
+    convert.save(tmp_path, encoder, params)
+    assert cli.main(words) == 1
+    said = capsys.readouterr().err
+    # The recipe that the advice names is one.
+    assert "without a value head" in said
+    recipe = said.partition("experiments.train ")[2].split()[0]
+    assert recipe in RECIPES
+
+
 def scored(path, evaluators=("e", "e", "e", "e", "e")):
     """Three answers to one prompt, one to another, and a second time the same."""
     scores = np.zeros((5, 10), np.float32)
@@ -194,6 +218,24 @@ def test_rerank_writes_the_best_answers_in_the_format_it_reads(tmp_path, capsys)
     words = ["rerank", path, "--target", "ideal", "--n", "1", "--seed", "3"]
     assert cli.main([*words, "--gate", "official"]) == 0
     assert "best met by an answer without values" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["rerank", "pairs"])
+def test_the_help_of_target_lists_the_names(command, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for name in targets.EXPLICIT:
+        assert name in said
+
+
+def test_a_target_may_begin_with_a_negative_number(tmp_path, capsys):
+    path = scored(tmp_path / "scores.jsonl")
+    assert cli.main(["rerank", path, "--target", "-1,0,0,0,0,1,0,0,0,0"]) == 0
+    assert cli.main(["rerank", path, "--target=-1,0,0,0,0,1,0,0,0,0"]) == 0
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    assert "Scores answers with a trained evaluator, and" in capsys.readouterr().out
 
 
 def test_pairs_are_written_for_each_kind_of_trainer(tmp_path, capsys):

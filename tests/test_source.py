@@ -161,9 +161,12 @@ def test_the_tfds_builder_gives_back_the_rows(tmp_path):
     with pytest.raises(FileNotFoundError, match="the dataset is not prepared"):
         fulcra.corpus_of(builder)
 
-    builder.download_and_prepare(file_format="array_record")
+    builder.download_and_prepare()
+    # As one had to write before, and may.
+    again = fulcra.local_builder(folder, tmp_path / "tfds")
+    again.download_and_prepare(file_format="array_record")
 
-    stored = fulcra.corpus_of(builder)
+    stored = fulcra.corpus_of(again)
     read = source.read_folder(source.Folder(str(folder)))
     for split in ("train", "dev"):
         ours = {row.prompt: row for row in read.rows[split]}

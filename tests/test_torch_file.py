@@ -32,10 +32,10 @@ def read(path):
 def refusal(path, content):
     """What is said of a file, which must be one sentence that names it."""
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"^torch_file: ") as error:
+    with pytest.raises(ValueError, match=r"^convert.load: ") as error:
         read(path)
     said = str(error.value)
-    assert said.startswith(f"torch_file: {path} ")
+    assert said.startswith(f"convert.load: {path} ")
     assert said.endswith(".")
     assert "\n" not in said
     return said

@@ -1,52 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `fulcra` command; thin: it parses, calls and prints.
-
-fulcra score --run RUN --prompt "..." --response "..."   one response, with bars
-
-fulcra score --run RUN --data FILE --out SCORES.jsonl    a file of them
-
-fulcra rerank SCORES.jsonl --target ideal                the best answer to each prompt
-
-fulcra pairs SCORES.jsonl --target ideal --out PAIRS.jsonl   preference pairs for DPO
-
-fulcra rows FILE                                         what a file holds, what is bad
-"""
+"""The `fulcra` command; thin: it parses, calls and prints (`command`)."""
 
 import sys
 from collections.abc import Sequence
 
-import tyro
-
-from fulcra_jax.cli import pairs, rerank, rows, score
-
-COMMANDS = {
-    "score": score.Score,
-    "rerank": rerank.Rerank,
-    "pairs": pairs.Pairs,
-    "rows": rows.Rows,
-}
+from fulcra_jax import _extras
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    arguments = tyro.extras.subcommand_cli_from_dict(
-        COMMANDS, args=argv, prog="fulcra", description=__doc__
-    )
+    # Imported here: a command that lacks a package should say so in one line.
     try:
-        match arguments:
-            case score.Score():
-                score.run(arguments)
-            case rerank.Rerank():
-                rerank.run(arguments)
-            case pairs.Pairs():
-                pairs.run(arguments)
-            case _:
-                rows.run(arguments)
-    except (ValueError, KeyError, OSError) as error:
-        text = error.args[0] if isinstance(error, KeyError) else error
-        print(f"error: {text}", file=sys.stderr)
+        from fulcra_jax.cli import command
+    except ModuleNotFoundError as error:
+        print(
+            f"error: {_extras.missing('fulcra_jax.cli', 'cli', error)}",
+            file=sys.stderr,
+        )
         return 1
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    return 0
+    return command.main(argv)

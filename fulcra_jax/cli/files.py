@@ -9,6 +9,9 @@ import numpy as np
 from fulcra_jax import targets
 from fulcra_jax.inference.score_lines import ScoredAnswers, read_scores
 
+TARGET = f"A name ({', '.join(targets.EXPLICIT)}), or ten numbers with commas between."
+"""The help of --target."""
+
 
 def check_new(path: str, flag: str) -> None:
     """Raises if a file to be written exists, or its folder does not; "" is no file."""

@@ -11,6 +11,7 @@ import tyro
 
 from fulcra_jax import alignment, objectives, targets
 from fulcra_jax.cli.files import (
+    TARGET,
     check_new,
     scored_answers,
     warn_of_target,
@@ -25,9 +26,7 @@ class Pairs:
 
     scores: Annotated[str, tyro.conf.Positional]
     """A file of scored answers, as `fulcra score --out` writes it."""
-    target: str
-    """A name ("ideal", "uk", ...), or ten numbers with commas between (with
-    --target=-1,0,... if the first is negative)."""
+    target: Annotated[str, tyro.conf.arg(help=TARGET)]
     out: str
     """Where to write; it must not exist."""
     margin: float = 0.0

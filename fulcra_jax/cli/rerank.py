@@ -11,6 +11,7 @@ import tyro
 
 from fulcra_jax import alignment, inference, objectives, targets, values
 from fulcra_jax.cli.files import (
+    TARGET,
     check_new,
     rows_of,
     scored_answers,
@@ -27,9 +28,7 @@ class Rerank:
 
     scores: Annotated[str, tyro.conf.Positional]
     """A file of scored answers, as `fulcra score --out` writes it."""
-    target: str
-    """A name ("ideal", "uk", ...), or ten numbers with commas between (with
-    --target=-1,0,... if the first is negative)."""
+    target: Annotated[str, tyro.conf.arg(help=TARGET)]
     n: int = 0
     """Compare so many answers to a prompt, drawn by `seed`; 0 compares all."""
     seed: int = 0

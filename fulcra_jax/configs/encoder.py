@@ -9,7 +9,7 @@ its family's default in Hugging Face instead, which is often another one.
 import dataclasses
 import os
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any, Protocol, get_args, runtime_checkable
 
 from fulcra_jax.configs._checks import (
     MOST,
@@ -32,6 +32,15 @@ from fulcra_jax.configs.families import (
 from fulcra_jax.configs.reading import read_json
 
 _MOST_LAYERS = 1000
+
+
+@runtime_checkable
+class HasDict(Protocol):
+    """A configuration of transformers."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `config.json` would hold."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +140,11 @@ class DebertaConfig:
         for name in ("hidden_act", "conv_act", "pooler_hidden_act"):
             one_of(self, name, get_args(Activation))
         for name, only in FIXED[self.model_type].items():
-            want = f"{only!r} for model_type {self.model_type!r}"
+            family = repr(self.model_type)
+            want = (
+                f"{only!r} for model_type {family}, which "
+                f"DebertaConfig.from_hf({{'model_type': {family}, ...}}) sets"
+            )
             need(self, name, getattr(self, name) == only, want)
         self._check_attention()
 
@@ -229,11 +242,14 @@ class DebertaConfig:
         return 1 + len({"c2p", "p2c"} & set(self.pos_att_type))
 
     @classmethod
-    def from_hf(cls, source: Mapping[str, Any] | str | os.PathLike) -> "DebertaConfig":
+    def from_hf(
+        cls, source: Mapping[str, Any] | HasDict | str | os.PathLike
+    ) -> "DebertaConfig":
         """Reads Hugging Face's `config.json`.
 
         Args:
-          source: the mapping itself, the file, or a directory that holds `config.json`.
+          source: the mapping itself, a configuration of transformers, the file, or a
+            directory that holds `config.json`.
 
         Returns:
           The encoder's configuration. Missing keys take Hugging Face's default.
@@ -249,7 +265,12 @@ class DebertaConfig:
         >>> DebertaConfig.from_hf({"model_type": "deberta-v2"}).relative_attention
         False
         """
-        found = source if isinstance(source, Mapping) else read_json(source)
+        if isinstance(source, Mapping):
+            found = source
+        elif isinstance(source, HasDict):
+            found = source.to_dict()
+        else:
+            found = read_json(source)
         family: Any = found.get("model_type")
         if family not in get_args(Family):
             raise ValueError(

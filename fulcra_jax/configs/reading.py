@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from fulcra_jax.configs._checks import cut
+
 
 def read_json(path: str | os.PathLike) -> dict[str, Any]:
     """The object in a JSON file, or in the `config.json` of a directory.
@@ -16,7 +18,9 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
       ValueError: if it is not a JSON object.
     """
     if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"configs: the path is {path!r}; it should be text or a Path.")
+        raise TypeError(
+            f"configs: the path is {cut(path)}; it should be text or a Path."
+        )
     file = Path(path)
     file = file / "config.json" if file.is_dir() else file
     if not file.is_file():

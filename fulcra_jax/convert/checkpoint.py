@@ -4,6 +4,7 @@
 import json
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,10 @@ def load(
       An `EvaluatorConfig` where `config.json` has an entry "fulcra" (`save` writes it),
       else a `DebertaConfig` and the encoder alone.
 
+    Warns:
+      UserWarning: if the file holds a trained classifier that is not read, for instance
+        one that transformers wrote. `load_encoder` leaves heads out in silence.
+
     Raises:
       FileNotFoundError: if the directory, its configuration or its weights are missing,
         or cannot be had from the hub.
@@ -54,7 +59,15 @@ def load(
     """
     folder = hub.directory(path, revision=revision)
     config = _read_config(folder)
-    return config, _read_params(folder, config)
+    params, file, heads = _read_params(folder, config)
+    if any(name.startswith(tables.CLASSIFIERS) for name in heads):
+        warnings.warn(
+            f"convert.load: {file} holds a trained head that is not read: "
+            f"{', '.join(map(shown, heads[:8]))}; load_encoder reads the encoder alone "
+            "without this warning.",
+            stacklevel=2,
+        )
+    return config, params
 
 
 def load_encoder(
@@ -67,7 +80,8 @@ def load_encoder(
       revision: as for `load`.
 
     Returns:
-      The encoder's configuration and parameter tree, as `load` does.
+      The encoder's configuration and parameter tree, as `load` does, for
+      `Deberta(config).apply({"params": params}, ...)`.
 
     Raises:
       FileNotFoundError: as `load`.
@@ -75,8 +89,8 @@ def load_encoder(
     """
     folder = hub.directory(path, revision=revision)
     config = _read_config(folder)
-    encoder = config.encoder if isinstance(config, EvaluatorConfig) else config
-    return encoder, _read_params(folder, encoder)
+    encoder = encoder_of(config)
+    return encoder, _read_params(folder, encoder)[0]
 
 
 def save(
@@ -89,9 +103,11 @@ def save(
     """Writes a checkpoint directory that `load` and transformers read.
 
     An evaluator whose head is Hugging Face's (first token, hidden layer as wide as the
-    encoder) opens with `AutoModelForSequenceClassification` and gives the same logits,
-    values before classes; any other head is kept under `fulcra.head.`. An encoder opens
-    with `AutoModel`; a BERT so opened has a new pooler, which is no part of an encoder.
+    encoder: `SharedHead()`) opens with `AutoModelForSequenceClassification` and gives
+    the same logits, V C labels, values before classes. Any other head is kept under
+    `fulcra.head.`, which transformers does not read: open such a directory with
+    `AutoModel`, as an encoder; a sequence classifier made of it has a random head. A
+    BERT opened with `AutoModel` has a new pooler, which is no part of an encoder.
 
     Args:
       path: the directory; made if it is missing.
@@ -101,8 +117,15 @@ def save(
 
     Raises:
       FileExistsError: if the directory is not empty and `overwrite` is False.
-      ValueError: if leaves are missing, surplus or of another shape.
+      ValueError: if leaves are missing, surplus or of another shape, or the
+        configuration is of another class.
     """
+    if not isinstance(config, DebertaConfig | EvaluatorConfig):
+        raise ValueError(
+            f"convert.save: config is of type {type(config).__name__}; it should be a "
+            "DebertaConfig, as DebertaConfig.from_hf makes one of transformers', or an "
+            "EvaluatorConfig."
+        )
     folder = Path(path)
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"convert.save: {folder} is a file, not a directory.")
@@ -149,6 +172,11 @@ def _write(folder: Path, tensors: dict[str, np.ndarray], text: str) -> None:
         os.replace(aside / config.name, config)
 
 
+def encoder_of(config: Config) -> DebertaConfig:
+    """The encoder's part of a configuration."""
+    return config.encoder if isinstance(config, EvaluatorConfig) else config
+
+
 def _read_config(folder: Path) -> Config:
     entries = configs.read_json(folder / "config.json")
     encoder = DebertaConfig.from_hf(entries)
@@ -170,7 +198,10 @@ def _read_config(folder: Path) -> Config:
     return config
 
 
-def _read_params(folder: Path, config: Config) -> dict[str, Any]:
+def _read_params(
+    folder: Path, config: Config
+) -> tuple[dict[str, Any], Path, list[str]]:
+    """The tree, the file, and which tensors of heads in it were left out."""
     rows = tables.rows(config)
     params: dict[str, Any] = {}
     with weights.open_weights(folder) as tensors:
@@ -183,7 +214,10 @@ def _read_params(folder: Path, config: Config) -> dict[str, Any]:
             what = f"convert.load: {tensors.path}"
             tensor = weights.float32(what, key, tensors.tensor(key))
             put(params, row.path, np.ascontiguousarray(row.swap(tensor)))
-    return params
+        left = sorted(set(tensors.names()) - set(names.values()))
+    start = tables.prefix(encoder_of(config))
+    heads = [n for n in left if n.removeprefix(start).startswith(tables.OWN_HEADS)]
+    return params, tensors.path, heads
 
 
 def named(file: Path, keys: list[str], ignored: tuple[str, ...]) -> dict[str, str]:
@@ -275,7 +309,7 @@ def _file_name(name: str, config: Config) -> str:
 
 
 def _config_entries(config: Config) -> dict[str, Any]:
-    encoder = config if isinstance(config, DebertaConfig) else config.encoder
+    encoder = encoder_of(config)
     family = _CLASSES[encoder.model_type]
     entries = encoder.to_hf() | {
         "architectures": [f"{family}Model"],

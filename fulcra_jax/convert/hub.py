@@ -16,7 +16,8 @@ def directory(source: str | os.PathLike, *, revision: str | None = None) -> Path
 
     A string like `microsoft/deberta-v3-large` that is no path here is a name on the
     hub. Its `config.json` and the first kind of weights that it has (`weights.FILES`)
-    are downloaded into the hub client's cache, or found there.
+    are downloaded into the hub client's cache, or found there. Without a network the
+    client tries for half a minute first; `HF_HUB_OFFLINE=1` spares that.
 
     Args:
       source: a directory, or OWNER/NAME.
@@ -41,8 +42,18 @@ def directory(source: str | os.PathLike, *, revision: str | None = None) -> Path
                 f"convert.load: {folder} is a directory; the revision {revision!r} is "
                 "for names on the hub only."
             )
+        inner = folder / "model"
+        if not (folder / "config.json").exists() and (inner / "config.json").is_file():
+            raise FileNotFoundError(
+                f"convert.load: {folder} has no config.json; it is the directory of a "
+                f"run, so give that of its model, {inner}."
+            )
         return folder
     named = isinstance(source, str) and _HUB_NAME.fullmatch(source)
+    if folder.is_file():
+        raise FileNotFoundError(
+            f"convert.load: {folder} is a file; give its directory, {folder.parent}."
+        )
     if not named or os.path.lexists(folder):
         raise FileNotFoundError(f"convert.load: there is no directory {folder}.")
     return _downloaded(str(source), revision)
@@ -53,7 +64,10 @@ def _downloaded(name: str, revision: str | None) -> Path:
         import huggingface_hub
         from huggingface_hub import errors
     except ImportError as error:
-        why = "downloading it needs the package huggingface_hub, which is missing"
+        why = (
+            "downloading it needs the package huggingface_hub, which is missing (pip "
+            "install huggingface_hub brings it, and the command hf)"
+        )
         raise _advice(name, revision, why) from error
 
     offline = False

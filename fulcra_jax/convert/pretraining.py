@@ -26,11 +26,14 @@ TIED = {
 """What some files hold a second time, and what it should equal."""
 
 
-def load_pretraining(path: str | os.PathLike) -> tuple[DebertaConfig, dict[str, Any]]:
+def load_pretraining(
+    path: str | os.PathLike, *, revision: str | None = None
+) -> tuple[DebertaConfig, dict[str, Any]]:
     """Reads an encoder with those pretraining heads that its file holds.
 
     Args:
-      path: a checkpoint directory in Hugging Face's layout.
+      path: the directory, or OWNER/NAME on the hub, as for `load`.
+      revision: as for `load`.
 
     Returns:
       The encoder's configuration and a tree of numpy float32. Its entries are
@@ -46,7 +49,7 @@ def load_pretraining(path: str | os.PathLike) -> tuple[DebertaConfig, dict[str, 
       ValueError: as `load`; also if there is no such head, or one whose decoder is not
         the word embeddings.
     """
-    folder = hub.directory(path)
+    folder = hub.directory(path, revision=revision)
     config = DebertaConfig.from_hf(folder)
     with weights.open_weights(folder) as tensors:
         return config, _params(config, tensors)
@@ -72,7 +75,7 @@ def _params(config: DebertaConfig, tensors: weights.Tensors) -> dict[str, Any]:
     if not heads:
         raise ValueError(
             f"convert.load_pretraining: {file} holds no pretraining head, that is "
-            f"nothing under {MICROSOFT}, {LEGACY} or {REPLACED}."
+            f"nothing whose name begins with {MICROSOFT!r}, {LEGACY!r} or {REPLACED!r}."
         )
     want = {row.name: row.file_shape for row in (*rows, *heads)}
     if POSITIONS not in want:

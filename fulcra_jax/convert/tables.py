@@ -83,14 +83,16 @@ def tensors(
     return out
 
 
-# Heads and buffers of other models, and what an encoder has no use for.
+# Heads and buffers of other models, and what an encoder has no use for. BERT's pooler
+# is pretrained; what stands in `CLASSIFIERS` somebody trained for a purpose.
 OTHER_HEADS = (
     "lm_predictions.",
     "mask_predictions.",
     "cls.predictions.",
     "cls.seq_relationship.",
 )
-OWN_HEADS = ("pooler.", "classifier.", "qa_outputs.", "fulcra.head.")
+CLASSIFIERS = ("classifier.", "qa_outputs.", "fulcra.head.")
+OWN_HEADS = ("pooler.", *CLASSIFIERS)
 
 
 def ignored(config: DebertaConfig | EvaluatorConfig) -> tuple[str, ...]:

@@ -149,9 +149,9 @@ def open_file(path: str | os.PathLike) -> Iterator[TorchFile]:
     """
     path = Path(path)
     if path.is_dir():
-        raise ValueError(f"torch_file: {path} is a directory, not a file.")
+        raise ValueError(f"convert.load: {path} is a directory, not a file.")
     if not path.is_file():
-        raise FileNotFoundError(f"torch_file: there is no file {path}.")
+        raise FileNotFoundError(f"convert.load: there is no file {path}.")
     with io.FileIO(path) as file:
         try:
             tensors, blocks = torch_layouts.contents(file)
@@ -161,7 +161,7 @@ def open_file(path: str | os.PathLike) -> Iterator[TorchFile]:
 
 
 def _sentence(path: Path, error: Refused) -> ValueError:
-    return ValueError(f"torch_file: {path} {error}.")
+    return ValueError(f"convert.load: {path} {error}.")
 
 
 def _numbers(raw: np.ndarray, dtype: str) -> np.ndarray:

@@ -2,10 +2,11 @@
 """FULCRA as a TensorFlow Datasets builder that needs no TensorFlow.
 
 Two sources: a local folder of released files, and the published release by the
-catalogue in third_party/. Examples are stored as array_record and read by index:
+catalogue in third_party/. Examples are stored as array_record, because tfrecord, which
+a builder of TFDS stores by default, needs TensorFlow; they are read by index:
 
     builder = local_builder("my/folder", data_dir="my/cache")
-    builder.download_and_prepare(file_format="array_record")
+    builder.download_and_prepare()
     train = builder.as_data_source(split="train")
 """
 
@@ -16,13 +17,19 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 
-from fulcra_jax import catalogue, values
+from fulcra_jax import _extras, catalogue, values
+
+try:
+    import tensorflow_datasets as tfds
+except ModuleNotFoundError as error:
+    raise _extras.missing("fulcra_jax.data.fulcra", "data", error) from error
+
 from fulcra_jax.data import source
 from fulcra_jax.data.rows import Policy, Row, write_rejects
 
 _TEXTS = ("prompt", "response", "status", "query_source", "response_source", "file")
+_FORMAT = "array_record"
 _ARRAYS = ("items", "items_where", "labels", "where", "conflict")
 
 
@@ -111,8 +118,8 @@ def local_builder(
       seed: seed of the split of files that are not split already.
 
     Returns:
-      A builder whose configuration is named after the contents of the files, so that a
-      changed folder is never served from an old cache.
+      A builder that stores array_record. Its configuration is named after the contents
+      of the files, so that a changed folder is never served from an old cache.
 
     Raises:
       FileNotFoundError: if the folder does not exist.
@@ -133,7 +140,7 @@ def local_builder(
         policy=policy,
         seed=seed,
     )
-    return Fulcra(config=config, data_dir=str(data_dir))
+    return Fulcra(config=config, data_dir=str(data_dir), file_format=_FORMAT)
 
 
 def read_release(release: source.Release, policy: Policy = Policy()) -> source.Corpus:
@@ -146,8 +153,8 @@ def read_release(release: source.Release, policy: Policy = Policy()) -> source.C
     if policy != Policy():
         digest = hashlib.sha256(repr(policy).encode()).hexdigest()[:8]
         config = FulcraConfig(name=f"release-{digest}", policy=policy)
-    builder = Fulcra(config=config, data_dir=release.cache)
-    builder.download_and_prepare(file_format="array_record")
+    builder = Fulcra(config=config, data_dir=release.cache, file_format=_FORMAT)
+    builder.download_and_prepare()
     return corpus_of(builder)
 
 
@@ -160,7 +167,7 @@ def corpus_of(builder: Fulcra) -> source.Corpus:
     if not builder.is_prepared():
         raise FileNotFoundError(
             f"{builder.data_dir}: the dataset is not prepared; call "
-            "download_and_prepare(file_format='array_record') first."
+            "download_and_prepare() of its builder first."
         )
     rows: dict[str, list[Row]] = {
         # The decorator of tfds hides the signature.

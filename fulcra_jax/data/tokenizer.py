@@ -16,10 +16,15 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
+from fulcra_jax import _extras
+
 # transformers says at import that torch is missing; here it only tokenizes.
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-import tokenizers
-import transformers
+try:
+    import tokenizers
+    import transformers
+except ModuleNotFoundError as error:
+    raise _extras.missing("fulcra_jax.data.tokenizer", "data", error) from error
 
 from fulcra_jax.data.rows import RowError, check_text
 
@@ -155,7 +160,11 @@ class PairTokenizer:
         return str(self._tokenizer.decode(plain, skip_special_tokens=True)).strip()
 
     def save(self, path: str | pathlib.Path, *, max_length: int | None = None) -> None:
-        """Writes the tokenizer as a Hugging Face directory, with its `max_length`."""
+        """Writes the tokenizer as a Hugging Face directory, with its `max_length`.
+
+        Opened with transformers, one that was trained here adds no special tokens:
+        `encode` places them.
+        """
         if max_length is not None:
             self._tokenizer.model_max_length = max_length
         self._tokenizer.save_pretrained(str(path))

@@ -161,16 +161,22 @@ class Predictor:
           batch_size: rows per call of the model.
 
         Raises:
-          FileNotFoundError: if there is no such directory, or the run is not finished.
+          FileNotFoundError: if there is no such directory, it is neither a run nor a
+            model, or the run is not finished.
           ValueError: if the directory holds an encoder without a value head, or another
             number of values.
         """
         path = _model_folder(path)
+        if not (path / "config.json").is_file():
+            raise FileNotFoundError(
+                f"{path}: is neither a run, which has a config.py, nor a model, which "
+                "has a config.json."
+            )
         config, params = convert.load(path)
         if not isinstance(config, EvaluatorConfig):
             raise ValueError(
                 f"{path}: holds an encoder without a value head; train one with "
-                f"python -m experiments.train --pretrained {path}."
+                f"python -m experiments.train paper --data FOLDER --pretrained {path}."
             )
         if config.head.num_values != len(values.BASIC):
             raise ValueError(

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Encoders and value heads as Linen modules; a model returns logits, never a loss."""
 
+from fulcra_jax import _extras
 from fulcra_jax.configs import DebertaConfig as DebertaConfig
 from fulcra_jax.configs import EvaluatorConfig as EvaluatorConfig
 from fulcra_jax.configs import SharedHead as SharedHead
-from fulcra_jax.models.deberta import Deberta as Deberta
+
+try:
+    from fulcra_jax.models.deberta import Deberta as Deberta
+except ModuleNotFoundError as error:
+    raise _extras.missing("fulcra_jax.models", "models", error) from error
 from fulcra_jax.models.deberta import PositionTables as PositionTables
 from fulcra_jax.models.deberta import position_tables as position_tables
 from fulcra_jax.models.evaluator import Evaluator as Evaluator

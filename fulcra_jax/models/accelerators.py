@@ -6,6 +6,8 @@ The position terms are computed by `position_bias.skew_bias` and handed over as 
 knows attention dropout. Axes as in `attention`: `[H, B, T, K]`.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Literal
 
 import jax
@@ -89,6 +91,9 @@ def pallas_attention(
     Returns:
       `[H, B, T, K]`; what stands at padding has no meaning.
 
+    Raises:
+      RuntimeError: outside of `jit`, if there is no TPU.
+
     Reference:
       `jax.experimental.pallas.ops.tpu.flash_attention`; Dao et al. 2022
       (arXiv 2205.14135).
@@ -107,5 +112,27 @@ def pallas_attention(
         square = ((0, 0), (0, 0), (0, pad), (0, pad))
         bias_hbts = jnp.pad(bias_hbts.swapaxes(0, 1), square)
     segments = pallas_flash.SegmentIds(ids, ids)
-    out = pallas_flash.flash_attention(q, k, v, bias_hbts, segments)
+    with on_tpu("pallas"):
+        out = pallas_flash.flash_attention(q, k, v, bias_hbts, segments)
     return out[:, :, :T].swapaxes(0, 1)
+
+
+@contextlib.contextmanager
+def on_tpu(form: str) -> Iterator[None]:
+    """Says which form needs a TPU where jax says that a CPU can but interpret.
+
+    Not asked for in advance: a program may be lowered for a TPU that is elsewhere.
+    Under `jit` jax lowers later, and its own words are seen.
+
+    Raises:
+      RuntimeError: if a kernel was to run on a CPU.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "interpret mode" not in str(error):
+            raise
+        raise RuntimeError(
+            f"attention: form {form!r} is a kernel for TPU, which is not here; use "
+            f"form 'skew' ({error})"
+        ) from error

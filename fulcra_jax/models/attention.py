@@ -84,6 +84,8 @@ def disentangled_attention(
         is outside [0, 1), a chunk does not divide the heads, or a kernel is asked for
         dropout; outside of `jit`, also if the mask is not 0 or 1.
       KeyError: if the form is unknown.
+      RuntimeError: outside of `jit`, if there is no device for the form's kernel; under
+        `jit` jax says so in its own words.
 
     Reference:
       He et al. 2021 (arXiv 2006.03654), equation 4.

@@ -82,8 +82,9 @@ class Deberta(nn.Module):
           mask: `[B, T]` bool or 0/1, True for a token, False for padding on any side.
           segment_ids: `[B, T]` int; texts packed into one row, each a contiguous run
             of one number, do not see each other, and absolute positions start anew.
-          token_type_ids: `[B, T]` int, as `input_ids`; None means zeros. Without effect
-            when the model has no token types.
+            These are not BERT's "segments" A and B, which are token types.
+          token_type_ids: `[B, T]` int, as `input_ids`; None means zeros. Only by
+            keyword. Without effect when the model has no token types.
           deterministic: True turns dropout off; else pass `rngs={"dropout": key}`.
           all_states: return a tuple of L + 1 arrays, embeddings first.
           query_positions: `[1 or B, T, D]` absolute position embeddings for the
@@ -99,11 +100,13 @@ class Deberta(nn.Module):
 
         Raises:
           ValueError: if shapes disagree, there is no token, ids are no integers, a text
-            is longer than the absolute positions reach, or tables are given while
-            training or are not of this configuration; outside of `jit`, also for an id
-            or a token type outside, and a mask that is not 0 or 1.
+            is longer than the absolute positions reach, tables are given while training
+            or are not of this configuration, or the configuration is not an encoder's;
+            outside of `jit`, also for an id or a token type outside, a mask that is not
+            0 or 1, and a text whose tokens are not one contiguous run.
         """
         config = self.config
+        inputs.check_config("deberta.Deberta", config, DebertaConfig)
         size = inputs.check_inputs(
             "deberta.Deberta", config, input_ids, mask, segment_ids, token_type_ids
         )
@@ -193,11 +196,13 @@ def position_tables(
       deberta-v3-base 36 MiB in float32.
 
     Raises:
-      ValueError: if params are not the tree of an encoder with relative positions.
+      ValueError: if params are not the tree of an encoder with relative positions, or
+        the configuration is not an encoder's.
 
     >>> position_tables(DebertaConfig(relative_attention=False), {})[0]
     (None, None)
     """
+    inputs.check_config("deberta.position_tables", config, DebertaConfig)
     if not config.relative_attention:
         return ((None, None),) * config.num_hidden_layers
     if "relative" not in params:

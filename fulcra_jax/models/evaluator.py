@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from fulcra_jax.configs import EvaluatorConfig
-from fulcra_jax.models import attention
+from fulcra_jax.models import attention, inputs
 from fulcra_jax.models.deberta import Deberta, PositionTables, Remat
 from fulcra_jax.models.heads import HeadOutput, SharedHeadModule
 
@@ -36,6 +36,7 @@ class Evaluator(nn.Module):
 
     def setup(self):
         """Makes the encoder and the head."""
+        inputs.check_config("evaluator.Evaluator", self.config, EvaluatorConfig)
         encoder = self.config.encoder
         self.encoder = Deberta(encoder, self.dtype, self.form, self.remat)
         self.head = SharedHeadModule(
@@ -66,7 +67,7 @@ class Evaluator(nn.Module):
           segment_ids: `[B, T]` int of rows that hold several texts, 1 for the first
             text of a row (`data.packing`); they do not see each other.
           num_segments: S, the most texts in a row; needed with `segment_ids`.
-          token_type_ids: `[B, T]` int; None means zeros.
+          token_type_ids: `[B, T]` int; None means zeros. Only by keyword.
           tables: `position_tables` of the encoder's parameters, for inference.
           deterministic: True turns dropout off; else pass `rngs={"dropout": key}`.
 
@@ -75,8 +76,8 @@ class Evaluator(nn.Module):
           `segment_ids`, read by `heads.probs` and `heads.score` with `config.link`.
 
         Raises:
-          ValueError: if shapes disagree; outside of `jit`, also if a token is in no
-            text of 1 to S.
+          ValueError: as `Deberta`; if the configuration is not an evaluator's; outside
+            of `jit`, also if a token is in no text of 1 to S.
         """
         batch = self.head.inputs(
             {

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from fulcra_jax.models import accelerators
 from fulcra_jax.models.chunked import Heads, Kept, Plan, Who
 
 _TILE = 128
@@ -45,11 +46,13 @@ def attend(plan: Plan, heads: Heads, who: Who) -> jax.Array:
     >>> out.ravel().tolist()
     [0.5, 0.5, 0.5]
     """
-    return _forward(plan, heads, who)[0]
+    with accelerators.on_tpu("fused"):
+        return _forward(plan, heads, who)[0]
 
 
 def _attend_fwd(plan, heads, who):
-    out, log_total = _forward(plan, heads, who)
+    with accelerators.on_tpu("fused"):
+        out, log_total = _forward(plan, heads, who)
     return out, (heads, who, out, log_total)
 
 

@@ -6,7 +6,22 @@ from typing import Any
 import numpy as np
 
 from fulcra_jax import _check
-from fulcra_jax.configs import DebertaConfig
+from fulcra_jax.configs import DebertaConfig, EvaluatorConfig
+
+
+def check_config(caller: str, config: Any, kind: type) -> None:
+    """Raises ValueError if a configuration is not of the class that is needed."""
+    if isinstance(config, kind):
+        return
+    hint = ""
+    if kind is EvaluatorConfig and isinstance(config, DebertaConfig):
+        hint = ", for instance EvaluatorConfig(config)"
+    elif isinstance(config, EvaluatorConfig):
+        hint = ", here config.encoder"
+    raise ValueError(
+        f"{caller}: config is of type {type(config).__name__}; it should be of type "
+        f"{kind.__name__}{hint}."
+    )
 
 
 def check_ids(
@@ -59,6 +74,7 @@ def check_inputs(
     _check.integers(caller, "token_type_ids", token_type_ids)
     _check.segments(caller, segment_ids)
     _check.flags(caller, "mask", mask)
+    _check.runs(caller, segment_ids, mask)
     check_ids(caller, config, input_ids, token_type_ids)
     return size
 

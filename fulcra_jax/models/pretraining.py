@@ -87,7 +87,8 @@ class MaskedLm(nn.Module):
 
     Attributes:
       config: the encoder's.
-      enhanced: decode by absolute positions, as DeBERTa was pretrained.
+      enhanced: decode by absolute positions, as DeBERTa was pretrained; of what
+        `convert.load_pretraining` reads it is `"mask_decoder" in params`.
       dtype: compute dtype; parameters stay float32.
       form: as in `Deberta`.
     """
@@ -100,11 +101,17 @@ class MaskedLm(nn.Module):
     def setup(self):
         """Makes the encoder, the head and the decoder's positions."""
         config = self.config
+        inputs.check_config("pretraining.MaskedLm", config, DebertaConfig)
         self.encoder = Deberta(config, self.dtype, self.form)
         self.masked_lm = MaskedLmHead(config, self.dtype)
         if self.enhanced:
             _check_decoder(config)
             self.mask_decoder = MaskDecoderPositions(config, self.dtype)
+        elif self.has_variable("params", "mask_decoder"):
+            raise ValueError(
+                "pretraining.MaskedLm: params hold a mask_decoder, but enhanced is "
+                "False; it should be True, or params should be without mask_decoder."
+            )
 
     def __call__(
         self,
@@ -121,15 +128,16 @@ class MaskedLm(nn.Module):
           input_ids: `[B, T]` int in [0, W).
           mask: `[B, T]` bool or 0/1, True for a token, False for padding.
           segment_ids: `[B, T]` int, as in `Deberta`.
-          token_type_ids: `[B, T]` int; None means zeros.
+          token_type_ids: `[B, T]` int; None means zeros. Only by keyword.
           deterministic: True turns dropout off; else pass `rngs={"dropout": key}`.
 
         Returns:
           `[B, T, W]` at least float32.
 
         Raises:
-          ValueError: as `Deberta`; of an enhanced model also if the encoder has fewer
-            than two layers, absolute positions, or narrower word embeddings.
+          ValueError: as `Deberta`; if the parameters hold a mask decoder and the model
+            is not enhanced; of an enhanced model also if the encoder has fewer than two
+            layers, absolute positions, or narrower word embeddings.
 
         Reference:
           He et al. 2021 (arXiv 2006.03654), section 3.2; microsoft/DeBERTa,
