@@ -50,7 +50,8 @@ class TensorBoard:
         from tensorboardX.proto import event_pb2  # pyright: ignore
 
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._new_event, self._scalar = event_pb2.Event, summary.scalar
+        events: Any = event_pb2  # protobuf makes its classes when it is imported
+        self._new_event, self._scalar = events.Event, summary.scalar
         # Names go by the second and the host: a run resumed at once, or from another
         # container, must not overwrite what was there.
         suffix = f".{self._begun}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
@@ -58,7 +59,7 @@ class TensorBoard:
             str(self._folder / "events"), suffix
         )
         if self._begun:
-            start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+            start = events.SessionLog(status=events.SessionLog.START)
             self._add(self._begun + 1, session_log=start)
         if self._text:
             # Four spaces: TensorBoard reads Markdown, and this is no prose.
