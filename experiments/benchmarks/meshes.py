@@ -167,7 +167,7 @@ def compare(arguments: Arguments) -> list[dict[str, object]]:
     out = pathlib.Path(arguments.out)
     rundir.check_free(out)
     out.mkdir(parents=True, exist_ok=True)
-    found = []
+    found, ones = [], []
     for rate in (0.0, 0.1):
         results = {}
         for layout in (ONE, *LAYOUTS):
@@ -179,6 +179,9 @@ def compare(arguments: Arguments) -> list[dict[str, object]]:
             found.append(
                 {"dropout": rate, "layout": layout.name, "loss": loss, "tree": tree}
             )
+        ones.append(results[ONE])
+    scale = difference(*ones)
+    print(f"for scale, dropout against none: {scale[0]:.1e}, {scale[1]:.1e}")
     rows = [
         [str(row["dropout"]), row["layout"], f"{row['loss']:.1e}", f"{row['tree']:.1e}"]
         for row in found
@@ -186,7 +189,9 @@ def compare(arguments: Arguments) -> list[dict[str, object]]:
     head = ["dropout", "processes x devices: data, fsdp, tensor", "loss", "parameters"]
     table = (f"{arguments.steps} steps, relative to one device", head, rows)
     (out / "meshes.md").write_text(tables.markdown(table))
-    rundir.write_json(out / "meshes.json", rundir.about() | {"rows": found})
+    rundir.write_json(
+        out / "meshes.json", rundir.about() | {"rows": found, "scale": scale}
+    )
     print(f"written to {out}/: meshes.md, meshes.json")
     return found
 
