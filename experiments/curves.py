@@ -1,22 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws how runs trained: loss, dev macro-F1, learning rate, examples/s.
+"""Draws how runs trained: loss, dev macro-F1, learning rate, examples/s; and a table.
 
 python -m experiments.curves runs/demo-20260101-120000
 
 python -m experiments.curves RUN RUN RUN --out curves.png
 
-A run may still be training. Without --out the picture is curves.png.
+A run may still be training. Without --out the picture is curves.png. Rates in the
+table are medians over the lines of metrics.jsonl; a resumed run adds to them.
 """
 
 import argparse
 import json
 import pathlib
+import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from experiments.exits import exit_code
-from fulcra_jax.report import figures
+from fulcra_jax.report import figures, tables
 
 
 def draw(runs: Sequence[pathlib.Path], out: pathlib.Path) -> None:
@@ -29,6 +31,39 @@ def draw(runs: Sequence[pathlib.Path], out: pathlib.Path) -> None:
     """
     lines = {name: read(run) for name, run in zip(names(runs), runs, strict=True)}
     figures.training_curves(lines, out)
+    tables.show(table(lines))
+
+
+def table(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> tables.Table:
+    """A column per run: how far it is, and how fast it was.
+
+    >>> line = {"step": 9, "split": "train", "loss": 0.5, "input_wait": 0.001}
+    >>> title, head, rows = table({"demo": [line]})
+    >>> head, rows[0], rows[1]
+    (['', 'demo'], ['step', '9'], ['loss', '.500'])
+    """
+    share = lambda x: f"{100 * x:.1f} %"
+    last: dict[str, tuple[str, Callable[[Any], str]]] = {
+        "step": ("step", str),
+        "loss": ("loss", tables.number),
+        "dev macro-F1": ("macro_f1", tables.number),
+    }
+    middle: dict[str, tuple[str, Callable[[Any], str]]] = {
+        "examples/s": ("examples_per_s", "{:,.0f}".format),
+        "tokens/s": ("tokens_per_s", "{:,.0f}".format),
+        "padding": ("padding", share),
+        "input wait": ("input_wait", share),
+        "of ceiling": ("ceiling_share", share),
+    }
+    rows = []
+    for title, (field, show) in (last | middle).items():
+        row = [title]
+        for lines in runs.values():
+            known = [line[field] for line in lines if line.get(field) is not None]
+            take = statistics.median if title in middle else lambda known: known[-1]
+            row.append(show(take(known)) if known else "-")
+        rows.append(row)
+    return "rates are medians", ["", *runs], rows
 
 
 def names(runs: Sequence[pathlib.Path]) -> list[str]:

@@ -2,6 +2,7 @@
 """Curves show the figures of every run, and refuse what is no run."""
 
 import json
+import re
 
 import pytest
 
@@ -57,7 +58,10 @@ def test_the_figures_of_every_run_are_drawn(tmp_path, drawn, capsys):
     ]
     out = tmp_path / "curves.png"
     assert curves.main([*map(str, runs), "--out", str(out)]) == 0
-    assert capsys.readouterr().out == f"{out}\n"
+    said = capsys.readouterr().out
+    assert said.endswith(f"{out}\n")
+    assert re.search(r"loss +1\.000 +1\.500 ", said)
+    assert re.search(r"examples/s +45 +40 ", said)
     assert out.read_bytes().startswith(b"\x89PNG")
     assert drawn == [
         {
