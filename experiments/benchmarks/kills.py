@@ -176,11 +176,15 @@ def measure(arguments: Arguments) -> dict[str, Any]:
     table = (
         f"{len(rows)} kills, {sum(row['in_save'] for row in rows)} inside a save; "
         f"{sum(same)} of {len(same)} runs end with the same parameters",
-        ["run", "at step", "inside a save", "newest whole", "intervals lost"],
+        [
+            "run", "at step", "inside a save", "newest whole", "steps done again",
+            "intervals lost",
+        ],
         [
             [
                 row["run"], str(row["at"]), "yes" if row["in_save"] else "no",
-                str(row["whole"]), f"{row['lost'] / arguments.save_every:g}",
+                str(row["whole"]), str(row["steps"]),
+                f"{row['lost'] / arguments.save_every:g}",
             ]
             for row in rows
         ],
