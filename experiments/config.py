@@ -126,7 +126,7 @@ class Config:
     writers: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Who is shown the figures besides metrics.jsonl."""
     log_every: int = 10
-    """Steps between lines of metrics.jsonl, whose fields experiments/rundir.py names."""
+    """Steps between lines of metrics.jsonl; experiments/rundir.py says what they hold."""
     control: Literal["none", "shuffled-labels"] = "none"
     """shuffled-labels: the label vectors of the training rows are permuted. What such a
     run reaches on held-out rows owes nothing to the texts."""

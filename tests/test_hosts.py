@@ -149,7 +149,7 @@ def test_one_process_of_a_host_has_all_gpus_of_it(monkeypatch):
 def test_a_tpu_slice_whose_hosts_were_not_joined_is_refused(monkeypatch):
     hosts.check_joined()
     monkeypatch.setattr(jax, "process_count", lambda: 4)
-    with pytest.raises(ValueError, match="4 processes .* not joined; give --hosts auto"):
+    with pytest.raises(ValueError, match="not joined; give --hosts auto"):
         hosts.check_joined()
 
 

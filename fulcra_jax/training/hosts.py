@@ -105,7 +105,8 @@ def own_gpus(environment: Mapping[str, str]) -> str | None:
         counts = [
             int(count)
             for count, times in re.findall(
-                r"(\d+)(?:\(x(\d+)\))?", environment.get("SLURM_STEP_TASKS_PER_NODE", "")
+                r"(\d+)(?:\(x(\d+)\))?",
+                environment.get("SLURM_STEP_TASKS_PER_NODE", ""),
             )
             for _ in range(int(times or 1))
         ]
