@@ -126,7 +126,7 @@ class Config:
     writers: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Who is shown the figures besides metrics.jsonl."""
     log_every: int = 10
-    """Steps between lines of metrics.jsonl; experiments/rundir.py says what they hold."""
+    """Steps between lines of metrics.jsonl (its fields: experiments/rundir.py)."""
     control: Literal["none", "shuffled-labels"] = "none"
     """shuffled-labels: the label vectors of the training rows are permuted. What such a
     run reaches on held-out rows owes nothing to the texts."""
