@@ -100,6 +100,7 @@ class Config:
     loss: Loss = Loss()
     optimizer: Optimizer = Optimizer()
     batch_size: int = 32
+    """Rows of a batch, on all devices together."""
     epochs: float = 10.0
     """Passes over the training rows."""
     steps: int = 0
@@ -111,7 +112,8 @@ class Config:
     accumulate: int = 1
     """Parts that a batch is computed in, one after the other: less memory."""
     remat: Remat = "none"
-    """What the backward pass computes again instead of keeping it: dots, or layer."""
+    """What the backward pass computes again instead of keeping it: dots is all of a
+    layer but its matrix products, layer is all but its input."""
     eval_every: int = 0
     """Steps between looks at the dev split; 0 looks at the end only."""
     save_every: int = 100
@@ -124,7 +126,7 @@ class Config:
     writers: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Who is shown the figures besides metrics.jsonl."""
     log_every: int = 10
-    """Steps between lines of metrics.jsonl."""
+    """Steps between lines of metrics.jsonl (its fields: experiments/rundir.py)."""
     control: Literal["none", "shuffled-labels"] = "none"
     """shuffled-labels: the label vectors of the training rows are permuted. What such a
     run reaches on held-out rows owes nothing to the texts."""

@@ -6,11 +6,14 @@ import os
 import pathlib
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
+_ECHO = 10.0
+"""Seconds in which a second SIGTERM is taken for the first."""
 
 
 class Interrupted(Exception):
@@ -70,12 +73,15 @@ class Stop:
     """Turns Ctrl-C and SIGTERM into a wish that the training loop heeds.
 
     An exception from a signal may be lost in a callback of the runtime, or leave it in
-    pieces; a wish is heard between two steps. The second one ends the process at once.
+    pieces; a wish is heard between two steps. The second one ends the process at once,
+    but for a SIGTERM that follows another within ten seconds: a scheduler that ends a
+    job may send it to the process and to its launcher, which passes it on.
     """
 
     def __enter__(self) -> "Stop":
         self.asked = False
         self.by = ""
+        self._at = 0.0
         self._before = {
             sign: signal.signal(sign, self._ask)
             for sign in (signal.SIGINT, signal.SIGTERM)
@@ -89,12 +95,17 @@ class Stop:
     def _ask(self, number: int, _: object) -> None:
         name = signal.Signals(number).name
         if self.asked:
+            echo = time.monotonic() - self._at < _ECHO
+            if echo and name == self.by == "SIGTERM":
+                return
             print(f"\n{name} again: stopped at once", file=sys.stderr, flush=True)
             os._exit(130)
         self.asked = True
         self.by = name
+        self._at = time.monotonic()
+        when = f" after {_ECHO:.0f} s" if name == "SIGTERM" else ""
         print(
-            f"\n{name}: stopping after this step; once more stops at once",
+            f"\n{name}: stopping after this step; once more{when} stops at once",
             file=sys.stderr,
             flush=True,
         )

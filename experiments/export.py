@@ -14,7 +14,7 @@ import pathlib
 import shutil
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import tyro
@@ -31,9 +31,9 @@ from fulcra_jax.training import checkpoint, hosts, optimizer, sharding, step
 class Arguments:
     """What is written where."""
 
-    run: tyro.conf.Positional[str]
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
     """Directory of a run of experiments.train."""
-    out: str
+    out: Annotated[str, tyro.conf.arg(metavar="DIR")]
     """A new directory."""
     step: int = -1
     """Step of a checkpoint; -1 takes the newest that can be read."""

@@ -95,8 +95,12 @@ class Progress:
             self._first = spent
         if not self._prints:
             return
-        parts = [f"loss {self._loss:.4f}", *self._speed(), *self._left(number, *spent)]
-        text = "  ".join(parts)
+        left = self._left(number, *spent)
+        parts = [f"loss {self._loss:.4f}"]
+        # What was timed when the first step's loss is read is a dispatch, no step.
+        if left or self._meter is None:
+            parts += self._speed()
+        text = "  ".join(parts + left)
         if self._live:
             self._live.update(self._task, completed=number, description=text)
         elif now - self._printed >= _QUIET or number == self._steps:

@@ -8,6 +8,26 @@ rejects.jsonl    rows that could not be read, with file, line and reason
 tokenizer/       the tokenizer, as a Hugging Face directory
 checkpoints/     states to resume from
 model/           the trained evaluator: config.json, model.safetensors, tokenizer
+model-best/      that of the best look at dev, with keep_best
+tensorboard/     with that writer; `tensorboard --logdir` of it (a package of its own)
+profile/         with --profile
+
+A line of metrics.jsonl holds the time (seconds since 1970), the number of steps done
+and the split. "dev" has the figures of `config.FIGURES`, "train"
+
+loss             mean over the labelled cells of this step's batch alone
+grad_norm        global norm of its gradient, before clipping
+learning_rate    of the head; layers below it have less with optimizer.layer_decay
+examples_per_s, tokens_per_s
+                 since the line before, on all devices; without compilation and looks
+                 at dev, with what checkpoints hold up
+padding          share of the batches' places that hold no token
+input_wait       share of the time in which the loop waited for the next batch
+ceiling_share    FLOP/s of the model over those of a large matrix product, measured at
+                 the start, times the devices; see `training.ceiling.evaluator_flops`
+device_memory_mib, device_peak_mib
+                 of the fullest device of process 0; on a CPU resident_mib and
+                 resident_peak_mib of the process
 """
 
 import datetime

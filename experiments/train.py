@@ -16,11 +16,12 @@ python -m experiments.train --resume runs/demo-20260101-120000
 --resume RUN continues a run, also on another mesh: besides it only --mesh.data,
 --mesh.fsdp, --mesh.tensor and the options below are taken.
 
---profile N writes a trace of N steps to RUN/profile.
+--profile N writes a trace of N steps to RUN/profile, for XProf or Perfetto.
 
 --hosts one|auto|detect says whether this is one process of several; detect, the
-default, asks the environment of SLURM, TPU pods and Open MPI. Elsewhere give each
-process --coordinator ADDRESS:PORT --num-hosts N --host-index I.
+default, asks the environment of SLURM, Open MPI and GKE. On the VMs of a TPU slice give
+auto. Elsewhere give each process --coordinator ADDRESS:PORT --num-hosts N --host-index
+I.
 
 A run is a directory (see experiments/rundir.py). Ctrl-C and SIGTERM save a checkpoint
 and stop; the resumed run ends with the same parameters, bit for bit on CPU.
@@ -77,6 +78,7 @@ def _train(
     config: Config, run: pathlib.Path, resume: bool, profile: int, stop: Stop
 ) -> dict[str, Any]:
     # Mesh. All that can be wrong with the input is found before the run exists.
+    hosts.check_joined()
     mesh = sharding.make_mesh(config.mesh)
     sharding.check_batch_size(config.batch_size, mesh, config.accumulate)
     _check_writers(config)

@@ -80,6 +80,21 @@ def test_the_figures_of_every_run_are_drawn(tmp_path, drawn, capsys):
     ]
 
 
+def test_the_loss_of_a_longer_run_is_averaged(tmp_path, drawn):
+    lines = [
+        {"step": step, "split": "train", "loss": float(step % 2)}
+        for step in range(1, 21)
+    ]
+    run = make_run(tmp_path / "run", lines)
+    assert curves.main([str(run), "--out", str(tmp_path / "curves.png")]) == 0
+    each, mean = drawn[0]["training loss"]
+    assert each == [[step, step % 2] for step in range(1, 21)]
+    assert [step for step, _ in mean] == list(range(1, 21))
+    assert [loss for _, loss in mean[:3]] == pytest.approx([1, 1 / 2, 2 / 3])
+    assert [loss for _, loss in mean[9:]] == pytest.approx([0.5] * 11)
+    assert drawn[0]["names"] == ["run"]
+
+
 def test_a_run_without_these_figures_leaves_empty_panels(tmp_path, drawn):
     run = make_run(tmp_path / "run", [{"step": 1, "reward": 1.0}])
     curves.draw([run], tmp_path / "curves.png")

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from fulcra_jax.training import hosts
@@ -88,6 +89,68 @@ def test_each_process_holds_its_rows_and_one_gathers_the_tree(pair):
 )  # fmt: skip
 def test_a_cluster_is_known_by_its_environment(environment, expected):
     assert hosts.several(environment) == expected
+
+
+EIGHT = "0,1,2,3,4,5,6,7"
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, None),
+        ({"CUDA_VISIBLE_DEVICES": "0,1"}, None),
+        # srun --ntasks-per-node 1 --gpus-per-task 8
+        ({"CUDA_VISIBLE_DEVICES": EIGHT, "SLURM_STEP_TASKS_PER_NODE": "1(x4)",
+          "SLURM_NODEID": "3", "SLURM_LOCALID": "0"}, "all"),
+        # --ntasks-per-node 8 --gres gpu:8: all see all.
+        ({"CUDA_VISIBLE_DEVICES": EIGHT, "SLURM_STEP_TASKS_PER_NODE": "8(x2)",
+          "SLURM_NODEID": "1", "SLURM_LOCALID": "5", "SLURM_GPUS_ON_NODE": "8"}, "5"),
+        # --ntasks-per-node 2 --gres gpu:8
+        ({"CUDA_VISIBLE_DEVICES": EIGHT, "SLURM_STEP_TASKS_PER_NODE": "2",
+          "SLURM_LOCALID": "1"}, "4,5,6,7"),
+        # --ntasks-per-node 8 --gpus-per-task 1: each sees its own.
+        ({"CUDA_VISIBLE_DEVICES": "0", "SLURM_STEP_TASKS_PER_NODE": "8(x2)",
+          "SLURM_NODEID": "1", "SLURM_LOCALID": "5", "SLURM_GPUS_ON_NODE": "8"}, "all"),
+        # --ntasks-per-node 2 --gpus-per-task 4
+        ({"CUDA_VISIBLE_DEVICES": "0,1,2,3", "SLURM_STEP_TASKS_PER_NODE": "2",
+          "SLURM_LOCALID": "1", "SLURM_GPUS_ON_NODE": "8"}, "all"),
+        # Nodes with unlike numbers of tasks.
+        ({"CUDA_VISIBLE_DEVICES": "0,1", "SLURM_STEP_TASKS_PER_NODE": "2(x2),1",
+          "SLURM_NODEID": "2", "SLURM_LOCALID": "0"}, "all"),
+        # Nothing is said of GPUs, or the user has said which.
+        ({"SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_LOCALID": "1"}, None),
+        ({"JAX_LOCAL_DEVICE_IDS": "0", "SLURM_STEP_TASKS_PER_NODE": "1"}, None),
+        # mpirun in an allocation of SLURM: one daemon a node, two processes.
+        ({"CUDA_VISIBLE_DEVICES": "0,1", "SLURM_STEP_TASKS_PER_NODE": "1(x2)",
+          "OMPI_COMM_WORLD_LOCAL_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "1"}, "1"),
+        ({"OMPI_COMM_WORLD_LOCAL_SIZE": "1"}, "all"),
+    ],
+)  # fmt: skip
+def test_a_process_knows_its_own_gpus(environment, expected):
+    assert hosts.own_gpus(environment) == expected
+
+
+def test_one_process_of_a_host_has_all_gpus_of_it(monkeypatch):
+    """What `jax.distributed.initialize` chooses under SLURM is put right."""
+    environment = {
+        "SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "node[1-4]", "SLURM_NTASKS": "4",
+        "SLURM_PROCID": "2", "SLURM_LOCALID": "0", "SLURM_NODEID": "2",
+        "SLURM_STEP_TASKS_PER_NODE": "1(x4)", "CUDA_VISIBLE_DEVICES": EIGHT,
+    }  # fmt: skip
+    for name, setting in environment.items():
+        monkeypatch.setenv(name, setting)
+    settings = {}
+    monkeypatch.setattr(jax.distributed, "initialize", lambda: settings.clear())
+    monkeypatch.setattr(jax.config, "update", settings.__setitem__)
+    hosts.join(Hosts())
+    assert settings["jax_cuda_visible_devices"] == "all"
+
+
+def test_a_tpu_slice_whose_hosts_were_not_joined_is_refused(monkeypatch):
+    hosts.check_joined()
+    monkeypatch.setattr(jax, "process_count", lambda: 4)
+    with pytest.raises(ValueError, match="not joined; give --hosts auto"):
+        hosts.check_joined()
 
 
 @pytest.mark.parametrize(

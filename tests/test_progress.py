@@ -43,6 +43,17 @@ def test_a_line_has_loss_speed_wait_and_the_time_left(clock, capsys):
     ]
 
 
+def test_no_speed_is_shown_of_a_step_that_was_only_dispatched(clock, capsys):
+    meter = Meter(clock=lambda: clock.now)
+    with Progress(0, 100, meter) as shown:
+        meter.count(8, 100, 128)
+        clock.now += 0.001
+        meter.count(8, 100, 128)  # the second, while the first is computed
+        clock.now += 60.0
+        shown.show(1, 2.0)
+    assert capsys.readouterr().out == "step 1/100  loss 2.0000\n"
+
+
 def test_a_new_shape_that_compiles_does_not_prolong_the_time_left(clock, capsys):
     meter = Meter(clock=lambda: clock.now)
     with Progress(0, 104, meter) as shown:

@@ -100,6 +100,8 @@ _PANELS = (
     ("train", "learning_rate", "learning rate"),
     ("train", "examples_per_s", "examples/s"),
 )
+_LINES = 10
+"""Lines of metrics.jsonl whose losses are averaged."""
 
 
 def training_curves(
@@ -108,7 +110,8 @@ def training_curves(
     """Loss, dev macro-F1, learning rate and speed of several runs over their steps.
 
     A figure that a line lacks, or that is null, is left out; a panel without any says
-    so.
+    so. The loss of a line is that of one batch: from twenty lines on it is pale, and
+    the mean of ten lines is drawn over it.
 
     Args:
       runs: name -> the lines of the run's metrics.jsonl.
@@ -128,16 +131,24 @@ def training_curves(
                 for line in lines
                 if line.get("split") == split and line.get(field) is not None
             ]
-            if points:
-                [handles[name]] = axes.plot(
-                    *zip(*points, strict=True),
-                    marker="o" if split == "dev" else None,
-                    markersize=3,
-                    linewidth=1.2,
-                    color=_COLOURS[number % len(_COLOURS)],
-                    # Colours come again from the sixth run on.
-                    linestyle=_DASHES[number // len(_COLOURS) % len(_DASHES)],
+            if not points:
+                continue
+            colour = _COLOURS[number % len(_COLOURS)]
+            if field == "loss" and len(points) >= 2 * _LINES:
+                axes.plot(
+                    *zip(*points, strict=True), color=colour, linewidth=0.6, alpha=0.5
                 )
+                points = _means(points)
+                axes.set_ylabel(f"mean of {_LINES} lines; pale: each", fontsize=7)
+            [handles[name]] = axes.plot(
+                *zip(*points, strict=True),
+                marker="o" if split == "dev" else None,
+                markersize=3,
+                linewidth=1.2,
+                color=colour,
+                # Colours come again from the sixth run on.
+                linestyle=_DASHES[number // len(_COLOURS) % len(_DASHES)],
+            )
         if not axes.lines:
             axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center")
         axes.set_title(title, fontsize=9)
@@ -148,6 +159,15 @@ def training_curves(
         list(handles.values()), list(handles), fontsize=8, loc="outside lower center"
     )
     _write(figure, path)
+
+
+def _means(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Each point as the mean of the last ten, or of as many as there are."""
+    sums = np.cumsum([0.0, *(number for _, number in points)])
+    ends = np.arange(1, len(sums))
+    starts = np.maximum(ends - _LINES, 0)
+    means = (sums[ends] - sums[starts]) / (ends - starts)
+    return [(step, float(mean)) for (step, _), mean in zip(points, means, strict=True)]
 
 
 def _nan(number: float | None) -> float:

@@ -90,6 +90,11 @@ def encoder_flops(config: DebertaConfig, rows: int, length: int) -> dict[str, in
 
     What a form of the position terms computes besides, as the tables, is not counted.
 
+    Args:
+      config: the encoder's.
+      rows: B.
+      length: T, padding included.
+
     >>> one = DebertaConfig(num_hidden_layers=1)
     >>> encoder_flops(one, 1, 512)["mlp"] == 4 * 512 * 768 * 3072
     True

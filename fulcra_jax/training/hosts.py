@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -29,7 +30,8 @@ class Hosts:
 
     mode: str = "detect"
     """"one" process; "auto": jax asks the cluster (TPU pod, SLURM, Open MPI);
-    "detect": auto where the environment names several hosts, else one."""
+    "detect": auto where the environment names several hosts, else one. That of a
+    TPU VM outside of GKE does not name them."""
     coordinator: str = ""
     """ADDRESS:PORT of process 0, for clusters that jax does not know."""
     count: int = 0
@@ -75,6 +77,57 @@ def several(environment: Mapping[str, str]) -> bool:
     )
 
 
+def own_gpus(environment: Mapping[str, str]) -> str | None:
+    """Which of the GPUs that a process sees are its own, under SLURM or Open MPI.
+
+    jax takes one GPU for each process of such a job, by its number on the host. That
+    leaves GPUs idle where one process has several, and names GPUs that are not there
+    where the scheduler shows each process its own ones only.
+
+    Args:
+      environment: of the process.
+
+    Returns:
+      "all"; or numbers as "2,3", where all processes of the host see the same GPUs,
+      which are then shared out evenly; or None where jax's choice should stand:
+      outside of such a job, or nothing is known of the GPUs.
+
+    >>> own_gpus({"SLURM_STEP_TASKS_PER_NODE": "1(x4)", "SLURM_NODEID": "2"})
+    'all'
+    """
+    if "JAX_LOCAL_DEVICE_IDS" in environment:  # jax heeds it
+        return None
+    # mpirun inside an allocation inherits variables of SLURM: its own count.
+    if "OMPI_COMM_WORLD_LOCAL_SIZE" in environment:
+        tasks = int(environment["OMPI_COMM_WORLD_LOCAL_SIZE"])
+        index = int(environment.get("OMPI_COMM_WORLD_LOCAL_RANK", "0"))
+    else:
+        counts = [
+            int(count)
+            for count, times in re.findall(
+                r"(\d+)(?:\(x(\d+)\))?",
+                environment.get("SLURM_STEP_TASKS_PER_NODE", ""),
+            )
+            for _ in range(int(times or 1))
+        ]
+        node = int(environment.get("SLURM_NODEID", "0"))
+        tasks = counts[node] if node < len(counts) else 0
+        index = int(environment.get("SLURM_LOCALID", "0"))
+    if tasks < 2:
+        return "all" if tasks else None
+    names = environment.get("CUDA_VISIBLE_DEVICES") or environment.get(
+        "ROCR_VISIBLE_DEVICES", ""
+    )
+    seen = len(names.split(",")) if names else 0
+    there = int(environment.get("SLURM_GPUS_ON_NODE") or seen)
+    if not seen:
+        return None
+    if seen < max(tasks, there):  # bound by the scheduler
+        return "all"
+    each = seen // tasks
+    return ",".join(str(gpu) for gpu in range(index * each, (index + 1) * each))
+
+
 def join(hosts: Hosts) -> None:
     """Makes this process part of the computation; before jax is asked for a device.
 
@@ -101,6 +154,22 @@ def join(hosts: Hosts) -> None:
             "--coordinator ADDRESS:PORT --num-hosts N --host-index I to each of them, "
             "or --hosts one for a single process."
         ) from error
+    gpus = own_gpus(os.environ)
+    if gpus is not None:
+        jax.config.update("jax_cuda_visible_devices", gpus)
+        jax.config.update("jax_rocm_visible_devices", gpus)
+
+
+def check_joined() -> None:
+    """Raises ValueError if devices of several processes are seen, but no `join` was.
+
+    The runtime of a TPU slice joins its hosts by itself; checkpoints need more.
+    """
+    if jax.process_count() > 1 and not jax.distributed.is_initialized():
+        raise ValueError(
+            f"hosts.check_joined: there are {jax.process_count()} processes that were "
+            "not joined; give --hosts auto to each of them."
+        )
 
 
 def lead() -> bool:
