@@ -4,7 +4,7 @@
 import ast
 import dataclasses
 import pathlib
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_type_hints
 
 from fulcra_jax import values
 from fulcra_jax.configs import DebertaConfig, EvaluatorConfig, SharedHead
@@ -262,6 +262,7 @@ def _build(node: ast.expr, path: pathlib.Path) -> Any:
             name in _CLASSES
         ):
             entries = {str(word.arg): _build(word.value, path) for word in keywords}
+            _check_plain(path, name, entries)
             try:
                 return _CLASSES[name](**entries)
             except (TypeError, AttributeError) as error:
@@ -278,3 +279,16 @@ def _build(node: ast.expr, path: pathlib.Path) -> Any:
         f"{path}: line {node.lineno} holds {ast.unparse(node)!r:.60}, which is no "
         "part of a configuration."
     )
+
+
+def _check_plain(path: pathlib.Path, name: str, entries: dict[str, Any]) -> None:
+    """Raises ValueError if a text, a number or a truth value is of another kind."""
+    hints = get_type_hints(_CLASSES[name])
+    for field, entry in entries.items():
+        kind = hints.get(field)
+        wanted = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}
+        if kind in wanted and type(entry) not in wanted[kind]:
+            raise ValueError(
+                f"{path}: {name}: {field} is {entry!r:.60}; it should be a "
+                f"{kind.__name__}."
+            )

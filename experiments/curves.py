@@ -29,6 +29,10 @@ def draw(runs: Sequence[pathlib.Path], out: pathlib.Path) -> None:
       ValueError: if one has no figures yet, is given twice, or the picture's ending is
         no format.
     """
+    if not out.suffix:
+        raise ValueError(
+            f"curves: --out is {out}; it should end in a format, as .png or .pdf."
+        )
     lines = {name: read(run) for name, run in zip(names(runs), runs, strict=True)}
     figures.training_curves(lines, out)
     tables.show(table(lines))
@@ -106,7 +110,7 @@ def read(run: pathlib.Path) -> list[dict[str, Any]]:
             found.append(json.loads(line))
             if not isinstance(found[-1]["step"], int):
                 raise ValueError
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise ValueError(
                 f"curves: {path}: line {number} is damaged; delete it."
             ) from None

@@ -35,6 +35,10 @@ def exit_code(work: Callable[[], object]) -> int:
     except (ValueError, KeyError, OSError, FloatingPointError) as error:
         print(f"error: {sentence(error)}", file=sys.stderr)
         return 1
+    except MemoryError as error:
+        reason = sentence(error) or "no more is given"
+        print(f"error: not enough memory: {reason}", file=sys.stderr)
+        return 1
     except Interrupted as stopped:
         print(str(stopped), file=sys.stderr)
         return stopped.code

@@ -38,6 +38,13 @@ class Arguments:
     step: int = -1
     """Step of a checkpoint; -1 takes the newest that can be read."""
 
+    def __post_init__(self) -> None:
+        if self.step < -1:
+            raise ValueError(
+                f"export: step is {self.step}; it should be that of a checkpoint, or "
+                "-1 for the newest."
+            )
+
 
 def export_step(arguments: Arguments) -> int:
     """Writes the evaluator of a checkpoint; returns its step."""
@@ -45,6 +52,7 @@ def export_step(arguments: Arguments) -> int:
     config = rundir.reopen(run)
     rundir.check_config(run)
     rundir.check_free(out)
+    rundir.check_free(_partial(out))
     tokenizer = PairTokenizer.load(run / "tokenizer")
     # The number of steps has no place in the state.
     transformation = optimizer.make_optimizer(config.optimizer, 10**9)
@@ -52,11 +60,11 @@ def export_step(arguments: Arguments) -> int:
     shapes = jax.eval_shape(init)
     places = sharding.shardings(shapes, sharding.STATE, sharding.make_mesh(1))
     with checkpoint.Checkpoints(
-        run / "checkpoints", keep=config.keep, best=config.keep_best
+        run / "checkpoints", keep=config.keep, best=config.keep_best, read_only=True
     ) as saved:
         state = saved.restore(
             sharding.abstract(shapes, places),
-            step=None if arguments.step < 0 else arguments.step,
+            step=None if arguments.step == -1 else arguments.step,
         )
     export(out, config, state.best_params, tokenizer)
     print(f"the evaluator of step {int(state.step)} is in {out}")
@@ -92,13 +100,21 @@ def export(path: pathlib.Path, config: Config, params: Any, tokenizer: Any) -> N
     """
     host = hosts.whole(params)
     if host is not None:
-        partial = path.with_name(path.name + ".partial")
+        partial = _partial(path)
         shutil.rmtree(partial, ignore_errors=True)
-        convert.save(partial, config.evaluator, host)
-        tokenizer.save(partial, max_length=config.text.max_length)
+        try:
+            convert.save(partial, config.evaluator, host)
+            tokenizer.save(partial, max_length=config.text.max_length)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
         shutil.rmtree(path, ignore_errors=True)
         partial.rename(path)
     hosts.barrier(f"export {path.name}")
+
+
+def _partial(path: pathlib.Path) -> pathlib.Path:
+    return path.with_name(path.name + ".partial")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

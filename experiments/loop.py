@@ -77,18 +77,21 @@ class Loop:
                 if wish and done < self.steps:
                     self._settle(late, progress)
                     self._leave(done, state)
+                wish = False
                 looks = done == self.steps or _every(config.eval_every, done)
                 saves = looks and bool(config.keep_best)
                 saves |= done == self.steps or _every(config.save_every, done)
                 if looks or saves:
                     # Nothing is judged or saved before its own step is known good.
-                    self._settle(late, progress)
+                    wish = self._settle(late, progress)
                     late = None
                 if looks:
                     figures = self._look(done, state, progress)
                 if saves:
                     judged = figures if looks and config.keep_best else None
                     self.saved.save(done, state, judged)
+                if wish and done < self.steps:
+                    self._leave(done, state)
         self.saved.wait()
         return state, figures
 

@@ -30,16 +30,20 @@ device_memory_mib, device_peak_mib
                  resident_peak_mib of the process
 """
 
+import contextlib
 import datetime
+import fcntl
 import hashlib
 import importlib.metadata
 import json
+import os
 import pathlib
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -83,23 +87,76 @@ def check_free(path: pathlib.Path) -> None:
         )
 
 
+@contextlib.contextmanager
+def claimed(path: pathlib.Path) -> Iterator[None]:
+    """Makes the directory and holds it, so that no second training writes into it.
+
+    Raises:
+      ValueError: if another process holds it.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"{path} is in use: another process trains there; wait for its end, "
+                "or stop it."
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(handle)
+
+
 def create(
-    path: pathlib.Path, config: Config, rows: Sequence[Row], notes: Sequence[str]
+    path: pathlib.Path,
+    config: Config,
+    rows: Sequence[Row],
+    notes: Sequence[str],
+    save_more: Callable[[], None],
 ) -> None:
-    """Makes the directory of a new run.
+    """Makes the directory of a new run: whole, or not at all.
+
+    Args:
+      path: holds nothing.
+      config: of the run.
+      rows: to train on.
+      notes: about the data.
+      save_more: writes the tokenizer, and what else belongs to the beginning.
 
     Raises:
       FileExistsError: if it holds anything already.
+      OSError: if it cannot be written; nothing is left of it.
     """
     check_free(path)
     path.mkdir(parents=True, exist_ok=True)
-    save_config(path / "config.py", config)
-    entries = about() | {
-        "data": list(notes),
-        "data_sha256": fingerprint(rows),
-        "config_sha256": catalogue.sha256_of(path / "config.py"),
-    }
-    write_json(path / "run.json", entries)
+    try:
+        save_config(path / "config.py", config)
+        save_more()
+        entries = about() | {
+            "data": list(notes),
+            "data_sha256": fingerprint(rows),
+            "config_sha256": catalogue.sha256_of(path / "config.py"),
+            "tokenizer_sha256": _tokenizer_files(path),
+        }
+        write_whole(path / "run.json", entries)
+    except BaseException as error:
+        for found in path.iterdir():
+            if found.is_dir():
+                shutil.rmtree(found, ignore_errors=True)
+            else:
+                found.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.rmdir()
+        if not isinstance(error, OSError):
+            raise
+        raise OSError(
+            f"{path}: the run could not be begun ({error.strerror or error}); nothing "
+            "is left of it, give it room on a disk that can be written to."
+        ) from error
 
 
 def about(packages: Sequence[str] = ()) -> dict[str, Any]:
@@ -154,6 +211,28 @@ def check_config(path: pathlib.Path) -> None:
             f"{path}/config.py has been changed since the run was begun; restore it, "
             "or begin a new run."
         )
+
+
+def check_tokenizer(path: pathlib.Path) -> None:
+    """Raises ValueError if the tokenizer is not the one the run was begun with."""
+    try:
+        begun = json.loads((path / "run.json").read_text("utf-8"))["tokenizer_sha256"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return  # of version 0.1, or damaged, which is said of another entry
+    now = _tokenizer_files(path)
+    for name in begun:
+        if now.get(name) != begun[name]:
+            what = "has been changed" if name in now else "is missing"
+            raise ValueError(
+                f"{path}/tokenizer/{name} {what} since the run was begun; restore it, "
+                "or begin a new run."
+            )
+
+
+def _tokenizer_files(path: pathlib.Path) -> dict[str, str]:
+    """The checksums of the tokenizer's files."""
+    files = sorted((path / "tokenizer").glob("*"))
+    return {file.name: catalogue.sha256_of(file) for file in files if file.is_file()}
 
 
 def _begun(path: pathlib.Path, entry: str) -> str:

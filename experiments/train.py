@@ -27,6 +27,7 @@ A run is a directory (see experiments/rundir.py). Ctrl-C and SIGTERM save a chec
 and stop; the resumed run ends with the same parameters, bit for bit on CPU.
 """
 
+import contextlib
 import dataclasses
 import importlib.util
 import math
@@ -70,19 +71,36 @@ def train(
       resume: continue what is there.
       profile: steps to trace.
     """
-    with Stop() as stop:
-        return _train(config, run, resume, profile, stop)
+    with Stop() as stop, contextlib.ExitStack() as held:
+        try:
+            return _train(config, run, resume, profile, stop, held)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise ValueError(
+                f"train: a device has no memory left ({error!s:.100}); try a smaller "
+                "--batch-size, --accumulate N, --remat layer or --mesh.fsdp N. "
+                f"Checkpoints, if there are any, remain in {run}."
+            ) from None
 
 
 def _train(
-    config: Config, run: pathlib.Path, resume: bool, profile: int, stop: Stop
+    config: Config,
+    run: pathlib.Path,
+    resume: bool,
+    profile: int,
+    stop: Stop,
+    held: contextlib.ExitStack,
 ) -> dict[str, Any]:
     # Mesh. All that can be wrong with the input is found before the run exists.
     hosts.check_joined()
     mesh = sharding.make_mesh(config.mesh)
     sharding.check_batch_size(config.batch_size, mesh, config.accumulate)
     _check_writers(config)
-    if not resume:
+    if resume:
+        hosts.together(lambda: _claim(run, held))
+        hosts.together(lambda: rundir.check_tokenizer(run))
+    else:
         hosts.together(lambda: rundir.check_free(run))
 
     # Data.
@@ -121,6 +139,8 @@ def _train(
     # The run exists from here on.
     if stop.asked and jax.process_count() == 1:
         raise KeyboardInterrupt
+    if not resume:
+        hosts.together(lambda: _claim(run, held))
     hosts.together(lambda: _begin(data, run, resume) if hosts.lead() else None)
     hosts.barrier("run")
     _introduce(config, corpus.notes, shapes, places, mesh, steps)
@@ -196,18 +216,30 @@ def _train(
     return figures
 
 
+def _claim(run: pathlib.Path, held: contextlib.ExitStack) -> None:
+    if hosts.lead():
+        held.enter_context(rundir.claimed(run))
+
+
 def _begin(data: prepare.Prepared, run: pathlib.Path, resume: bool) -> None:
     """Makes the directory of a new run, or checks that of an old one."""
-    if resume:
-        rundir.check_data(run, data.train_rows)
-        if not rundir.has_checkpoint(run):
-            rundir.check_config(run)
-    else:
-        rundir.create(run, data.config, data.train_rows, data.corpus.notes)
+
+    def save_tokenizer() -> None:
+        data.tokenizer.save(run / "tokenizer", max_length=data.config.text.max_length)
+
+    def save_more() -> None:
+        save_tokenizer()
         if data.corpus.rejects:
             rows.write_rejects(run / "rejects.jsonl", data.corpus.rejects)
-    if not (run / "tokenizer").is_dir():
-        data.tokenizer.save(run / "tokenizer", max_length=data.config.text.max_length)
+
+    if not resume:
+        rundir.create(run, data.config, data.train_rows, data.corpus.notes, save_more)
+        return
+    rundir.check_data(run, data.train_rows)
+    if not rundir.has_checkpoint(run):
+        rundir.check_config(run)
+    if not (run / "tokenizer").is_dir():  # of version 0.1, killed when it was begun
+        save_tokenizer()
 
 
 def _introduce(

@@ -38,13 +38,19 @@ def parse(argv: Sequence[str], description: str | None) -> Command:
     parser.add_argument("--host-index", metavar="I", default="-1")
     ours, rest = parser.parse_known_args(list(argv))
     profile = _whole("--profile", ours.profile)
+    if profile < 0:
+        raise ValueError(
+            f"train: --profile is {profile}; it should be a number of steps."
+        )
     group = hosts.Hosts(
         ours.hosts, ours.coordinator,
         _whole("--num-hosts", ours.num_hosts), _whole("--host-index", ours.host_index),
     )  # fmt: skip
     if ours.resume:
         path = pathlib.Path(ours.resume)
-        wrong = [word for word in rest[::2] if not word.startswith("--mesh.")]
+        names = [word for word in rest if word.startswith("--")]
+        wrong = [word for word in names if not word.startswith("--mesh.")]
+        wrong += rest[:1] if rest and not names else []
         if wrong or ours.run or ours.data:
             raise ValueError(
                 "train: --resume takes no other argument but --mesh.AXIS N; the "

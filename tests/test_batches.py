@@ -118,7 +118,7 @@ def test_bad_tokenizer_input_says_what_is_wrong(tokenizer, tmp_path):
         PairTokenizer.load(tmp_path)
     with pytest.raises(ValueError, match="no text to train on"):
         PairTokenizer.train([], 400)
-    with pytest.raises(ValueError, match="vocab_size is 10; it should be at least 261"):
+    with pytest.raises(ValueError, match=r"vocab_size is 10; it should be in \[261, "):
         PairTokenizer.train(["a"], 10)
 
 

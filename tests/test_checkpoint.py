@@ -3,6 +3,7 @@
 
 import json
 import os
+import shutil
 import warnings
 
 import jax
@@ -96,6 +97,28 @@ def test_an_earlier_step_is_refused(tmp_path):
         saved.save(5, {"a": jnp.zeros(1)})
         with pytest.raises(ValueError, match="step is 4; it should be greater than 5"):
             saved.save(4, {"a": jnp.zeros(1)})
+
+
+def test_read_only_changes_nothing_in_the_folder(tmp_path):
+    state = {"a": jnp.arange(3.0)}
+    with Checkpoints(tmp_path) as saved:
+        saved.save(1, state)
+        saved.save(2, state)
+    shutil.rmtree(tmp_path / "2" / "state")
+    half = tmp_path / "3.orbax-checkpoint-tmp"  # another process writes it just now
+    half.mkdir()
+    before = sorted(os.listdir(tmp_path))
+    with Checkpoints(tmp_path, read_only=True) as saved:
+        with pytest.warns(UserWarning, match=r"step 2 in .* is damaged .*; step 1 is"):
+            assert_same(saved.restore(state), {"a": np.arange(3.0, dtype=np.float32)})
+    assert sorted(os.listdir(tmp_path)) == before
+    with Checkpoints(tmp_path):
+        pass
+    assert not half.exists()
+    with Checkpoints(tmp_path / "none", read_only=True) as saved:
+        with pytest.raises(FileNotFoundError, match="holds no whole checkpoint"):
+            saved.restore(state)
+    assert not (tmp_path / "none").exists()
 
 
 def test_nothing_can_be_kept(tmp_path):

@@ -118,6 +118,7 @@ def test_runs_of_the_same_figures_give_the_same_picture(tmp_path):
         (lambda path: make_run(path, [], '{"step": 1}'), "has no figures yet"),
         (lambda path: make_run(path, [{}, LINES[0]]), "line 1 is damaged; delete it"),
         (lambda path: make_run(path, [LINES[0]], "[\n"), "line 2 is damaged"),
+        (lambda path: make_run(path, [], "[" * 10**5 + "\n"), "line 1 is damaged"),
     ],
 )
 def test_what_is_no_run_is_refused_in_one_sentence(tmp_path, make, message, capsys):
@@ -145,3 +146,10 @@ def test_an_unknown_format_is_refused(tmp_path, capsys):
     run = make_run(tmp_path / "run")
     assert curves.main([str(run), "--out", str(tmp_path / "curves.abc")]) == 1
     assert "Format 'abc' is not supported" in capsys.readouterr().err
+
+
+def test_a_picture_without_a_format_is_refused(tmp_path, capsys):
+    run = make_run(tmp_path / "run")
+    assert curves.main([str(run), "--out", str(tmp_path / "curves")]) == 1
+    assert "curves; it should end in a format, as .png" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -140,10 +140,13 @@ def test_a_run_directory_holds_what_it_should(finished):
         (["debug", "--optimizer.warmup-steps", "40"], "there are only 40 steps"),
         (["debug", "--pretrained", "nowhere"], "nowhere, which does not exist"),
         (["debug", "--text.tokenizer", "nowhere"], "nowhere does not exist"),
+        (["debug", "--text.vocab-size", "99999999999"], "it should be in .261, "),
+        (["debug", "--profile", "-1"], "--profile is -1; it should be a number of st"),
         (["demo-real"], "the recipe demo-real needs rows: give --data"),
         (["paper", "--data", "x"], "the recipe paper needs weights: give --pretrained"),
         (["--resume", "nowhere"], "nowhere is no run"),
         (["--resume", "x", "--run", "y"], "--resume takes no other argument"),
+        (["--resume", "x", "--mesh.data=1", "--steps=9"], "takes no other argument"),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(

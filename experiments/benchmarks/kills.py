@@ -111,14 +111,18 @@ def kill_when(
 ) -> dict[str, Any]:
     """Kills a training once it has come to a step, or to the next save after it."""
     deadline = time.monotonic() + _PATIENCE
-    while last_step(run) < step or (in_save and not half_written(run)):
-        if process.poll() is not None:
-            raise ValueError(f"kills: {run} ended before it was killed; see its log.")
-        if time.monotonic() > deadline:
-            raise ValueError(f"kills: {run} did not come to step {step} in time.")
-        time.sleep(0.0005 if in_save and last_step(run) >= step else 0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    try:
+        while last_step(run) < step or (in_save and not half_written(run)):
+            if process.poll() is not None:
+                raise ValueError(
+                    f"kills: {run} ended before it was killed; see its log."
+                )
+            if time.monotonic() > deadline:
+                raise ValueError(f"kills: {run} did not come to step {step} in time.")
+            time.sleep(0.0005 if in_save and last_step(run) >= step else 0.005)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
     return {"run": run.name, "at": last_step(run), "in_save": half_written(run)}
 
 

@@ -25,6 +25,7 @@ from safetensors.numpy import load_file
 
 from experiments import rundir
 from experiments.exits import exit_code
+from experiments.recipes import RECIPES
 from fulcra_jax.report import tables
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -75,8 +76,16 @@ class Arguments:
     """Learning rate."""
 
     def __post_init__(self) -> None:
-        if self.steps < 2:
-            raise ValueError(f"meshes: steps is {self.steps}; it should be at least 2.")
+        warmup = RECIPES["debug"][1].optimizer.warmup_steps
+        if self.steps <= warmup:
+            raise ValueError(
+                f"meshes: steps is {self.steps}; it should be more than the {warmup} "
+                "in which the learning rate rises."
+            )
+        if not 0.0 < self.peak_lr <= 10.0:
+            raise ValueError(
+                f"meshes: peak_lr is {self.peak_lr}; it should be in (0, 10]."
+            )
 
 
 def words(arguments: Arguments, run: pathlib.Path, rate: float) -> list[str]:

@@ -31,6 +31,8 @@ from fulcra_jax.data.rows import RowError, check_text
 _NOT_IDS = ("model_max_length", "is_local", "local_files_only", "name_or_path")
 """Fields of tokenizer_config.json that differ between a tokenizer and its copy."""
 
+_MOST_PIECES = 2**20
+"""More is no vocabulary; the library reserves memory for all of them at once."""
 SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]")
 
 
@@ -164,10 +166,23 @@ class PairTokenizer:
 
         Opened with transformers, one that was trained here adds no special tokens:
         `encode` places them.
+
+        Raises:
+          OSError: if it cannot be written there.
         """
         if max_length is not None:
             self._tokenizer.model_max_length = max_length
-        self._tokenizer.save_pretrained(str(path))
+        self._write(pathlib.Path(path))
+
+    def _write(self, folder: pathlib.Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._tokenizer.save_pretrained(str(folder))
+        except Exception as error:  # the library has no class for a full disk
+            why = " ".join(str(error).split())
+            raise OSError(
+                f"tokenizer.save: {folder} cannot be written to ({why})."
+            ) from None
 
     def fingerprint(self) -> str:
         """A digest of all that decides the ids: equal for a tokenizer and its copy.
@@ -178,7 +193,7 @@ class PairTokenizer:
         digest = hashlib.sha256(tokenizers.__version__.encode())
         digest.update(transformers.__version__.encode())
         with tempfile.TemporaryDirectory() as folder:
-            self._tokenizer.save_pretrained(folder)
+            self._write(pathlib.Path(folder))
             for path in sorted(pathlib.Path(folder).rglob("*")):
                 if not path.is_file():
                     continue
@@ -233,7 +248,8 @@ class PairTokenizer:
           vocab_size: most pieces, special tokens and 256 bytes included.
 
         Raises:
-          ValueError: if there is no text, or no room for the bytes.
+          ValueError: if there is no text, no room for the bytes, or there are too many
+            pieces.
 
         Reference:
           Sennrich et al. 2016, "Neural machine translation of rare words with subword
@@ -242,10 +258,11 @@ class PairTokenizer:
         texts = list(texts)
         if not texts:
             raise ValueError("tokenizer.train: there is no text to train on.")
-        if vocab_size < 256 + len(SPECIAL):
+        least = 256 + len(SPECIAL)
+        if not least <= vocab_size <= _MOST_PIECES:
             raise ValueError(
-                f"tokenizer.train: vocab_size is {vocab_size}; it should be at least "
-                f"{256 + len(SPECIAL)}."
+                f"tokenizer.train: vocab_size is {vocab_size}; it should be in "
+                f"[{least}, {_MOST_PIECES}]."
             )
         model = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token="[UNK]"))
         model.normalizer = tokenizers.normalizers.Sequence(

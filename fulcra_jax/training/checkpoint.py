@@ -43,7 +43,12 @@ class Checkpoints:
     """
 
     def __init__(
-        self, folder: str | pathlib.Path, *, keep: int = 2, best: str = ""
+        self,
+        folder: str | pathlib.Path,
+        *,
+        keep: int = 2,
+        best: str = "",
+        read_only: bool = False,
     ) -> None:
         """Opens the folder and removes what a killed process left half-written.
 
@@ -51,6 +56,8 @@ class Checkpoints:
           folder: created when missing.
           keep: how many of the newest checkpoints to keep.
           best: a metric, higher is better; the checkpoint with the best is kept too.
+          read_only: changes nothing in the folder, into which another process may be
+            writing.
 
         Raises:
           ValueError: if keep is less than 1.
@@ -60,7 +67,7 @@ class Checkpoints:
                 f"checkpoint.Checkpoints: keep is {keep}; it should be at least 1."
             )
         self._folder = pathlib.Path(folder).resolve()
-        self._best = best
+        self._best, self._read_only = best, read_only
         self._quality: dict[int, float] = {}
         self._pending: int | None = None
         self._quiet = damage.quiet()
@@ -68,8 +75,8 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
-                create=True,
-                cleanup_tmp_directories=True,
+                create=not read_only,
+                cleanup_tmp_directories=not read_only,
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(
                     [checkpoint_managers.LatestN(n=keep), _Only(self.best_step)]
                 ),
@@ -203,9 +210,9 @@ class Checkpoints:
     def restore(self, like: Any, *, step: int | None = None) -> Any:
         """The newest readable state, placed as `like` says.
 
-        Newer ones that are damaged are renamed to `damaged-STEP`, each with a warning,
-        when there is a readable one before them. Checkpoints of version 0.1 have no
-        fingerprints: of those, only what cannot be read is found.
+        Newer ones that are damaged are renamed to `damaged-STEP` (not when read only),
+        each with a warning, when there is a readable one before them. Checkpoints of
+        version 0.1 have no fingerprints: of those, only what cannot be read is found.
 
         Args:
           like: the state's tree of `jax.ShapeDtypeStruct`s with shardings: of any mesh
@@ -306,12 +313,14 @@ class Checkpoints:
         said = []
         if jax.process_index() == 0:
             for step, reason in sorted(damaged.items()):
-                aside = _free(self._folder / f"damaged-{step}")
-                (self._folder / str(step)).rename(aside)
-                said.append(
+                text = (
                     f"checkpoint: step {step} in {self._folder} is damaged ({reason}); "
-                    f"it is now called {aside.name}, and step {used} is used."
                 )
+                if not self._read_only:
+                    aside = _free(self._folder / f"damaged-{step}")
+                    (self._folder / str(step)).rename(aside)
+                    text += f"it is now called {aside.name}, and "
+                said.append(f"{text}step {used} is used.")
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("damaged checkpoints are set aside")
         self._manager.reload()

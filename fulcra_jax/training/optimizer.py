@@ -47,7 +47,7 @@ class Optimizer:
             ("average", 0.0, 0.999999),
         ):
             number = getattr(self, field)
-            above = field in ("peak_lr", "layer_decay")
+            above = field in ("peak_lr", "eps", "layer_decay")
             if not low <= number <= high or (above and number == 0):
                 raise ValueError(
                     f"optimizer.Optimizer: {field} is {number}; it should be in "

@@ -106,7 +106,7 @@ def cut(path: str | pathlib.Path, step: int) -> None:
         try:
             if json.loads(line)["step"] <= step:
                 kept.append(line + b"\n")
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue  # a line that a kill cut in half
     half = path.with_name(path.name + ".part")
     half.write_bytes(b"".join(kept))
