@@ -284,11 +284,11 @@ def _build(node: ast.expr, path: pathlib.Path) -> Any:
 def _check_plain(path: pathlib.Path, name: str, entries: dict[str, Any]) -> None:
     """Raises ValueError if a text, a number or a truth value is of another kind."""
     hints = get_type_hints(_CLASSES[name])
-    wanted = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}
+    plain = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}
     for field, entry in entries.items():
-        kind = hints.get(field, object)
-        if type(entry) not in wanted.get(kind, (type(entry),)):
-            raise ValueError(
-                f"{path}: {name}: {field} is {entry!r:.60}; it should be a "
-                f"{kind.__name__}."
-            )
+        for kind, allowed in plain.items():
+            if hints.get(field) is kind and type(entry) not in allowed:
+                raise ValueError(
+                    f"{path}: {name}: {field} is {entry!r:.60}; it should be a "
+                    f"{kind.__name__}."
+                )

@@ -16,7 +16,7 @@ def refusal(work):
     """The message of the error that the work ends with."""
     try:
         work()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, TypeError) as error:
         return f"{type(error).__name__}: {error}"
     return "none"
 
@@ -25,6 +25,11 @@ def fails_on_one():
     if jax.process_index() == 1:
         raise FileNotFoundError("rows.jsonl does not exist.")
     return "read"
+
+
+def is_mistaken_on_one():
+    if jax.process_index() == 0:
+        raise TypeError("a mistake")
 
 
 def main(port, index):
@@ -39,6 +44,7 @@ def main(port, index):
             lambda: hosts.agree({"configuration": "a", "data": f"b{index}"})
         ),
         "together": refusal(lambda: hosts.together(fails_on_one)),
+        "mistake": refusal(lambda: hosts.together(is_mistaken_on_one)),
         "fewer": refusal(lambda: sharding.make_mesh(MeshShape(data=2))),
     }
     vote = hosts.Vote(mesh)

@@ -60,6 +60,8 @@ def test_what_fails_on_one_process_fails_on_all(pair):
     message = "FileNotFoundError: rows.jsonl does not exist."
     assert pair[1]["together"] == message
     assert f"process 1 failed: {message}" in pair[0]["together"]
+    assert pair[0]["mistake"] == "TypeError: a mistake"
+    assert "process 0 failed: TypeError: a mistake" in pair[1]["mistake"]
 
 
 @pytest.mark.slow
@@ -153,11 +155,22 @@ def test_a_tpu_slice_whose_hosts_were_not_joined_is_refused(monkeypatch):
         hosts.check_joined()
 
 
+@pytest.mark.parametrize("text", ["x", "-1", "2.5"])
+@pytest.mark.parametrize("name", ["SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"])
+def test_a_number_of_processes_that_is_none_is_refused(name, text):
+    environment = {"SLURM_PROCID": "0", name: text}
+    with pytest.raises(ValueError, match=f"has {name}={text}, which should be a numb"):
+        hosts.several(environment)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"mode": "maybe"}, "mode is 'maybe'; it should be one, auto or detect"),
         ({"coordinator": "host"}, "they go together: ADDRESS:PORT"),
+        ({"coordinator": "host:x", "count": 2, "index": 0}, "they go together"),
+        ({"coordinator": "host:99999", "count": 2, "index": 0}, "they go together"),
+        ({"coordinator": ":1", "count": 2, "index": 0}, "they go together"),
         ({"coordinator": "host:1", "count": 2, "index": 2}, "an index below it"),
         ({"count": 2, "index": 0}, "they go together"),
     ],

@@ -47,7 +47,9 @@ class Hosts:
         by_hand = self.coordinator, self.count, self.index
         if by_hand == ("", 0, -1):
             return
-        if ":" not in self.coordinator or not 0 <= self.index < self.count:
+        address, _, port = self.coordinator.rpartition(":")
+        known = address and port.isdecimal() and 0 < int(port) < 2**16
+        if not known or not 0 <= self.index < self.count:
             raise ValueError(
                 f"hosts.Hosts: coordinator is {self.coordinator!r}, count "
                 f"{self.count}, index {self.index}; they go together: ADDRESS:PORT, "
@@ -62,8 +64,20 @@ def several(environment: Mapping[str, str]) -> bool:
     True
     >>> several({"TPU_WORKER_HOSTNAMES": "localhost"})
     False
+
+    Raises:
+      ValueError: if a number of processes is none.
     """
-    number = lambda name: int(environment.get(name, "1") or 1)
+
+    def number(name: str) -> int:
+        text = environment.get(name) or "1"
+        if not text.isdecimal():
+            raise ValueError(
+                f"hosts.several: the environment has {name}={text:.40}, which should "
+                "be a number of processes; correct it, or give --hosts one."
+            )
+        return int(text)
+
     # A shell inside an allocation has SLURM_NTASKS too; only srun gives a step.
     if "SLURM_STEP_ID" in environment or "SLURM_PROCID" in environment:
         if number("SLURM_STEP_NUM_TASKS") > 1:
@@ -220,7 +234,7 @@ def together(work: Callable[[], Found]) -> Found:
     error, found = None, None
     try:
         found = work()
-    except (ValueError, KeyError, OSError) as raised:
+    except Exception as raised:  # a mistake, too, would leave the others waiting
         error = raised
     said = b"" if error is None else f"{type(error).__name__}: {error}".encode()
     texts = _gather(np.frombuffer(said[:_TEXT].ljust(_TEXT, b"\0"), np.uint8))
