@@ -12,7 +12,7 @@ import pytest
 
 from experiments import export, rundir
 from experiments import train as script
-from fulcra_jax.training import ceiling
+from fulcra_jax.training import ceiling, checkpoint
 from tests.small_disk import mounted
 from tests.test_profile import steps_in
 
@@ -78,13 +78,21 @@ def test_a_profile_is_of_the_steps_that_were_asked_for(finished):
 
 @pytest.mark.slow
 def test_a_full_disk_leaves_the_last_good_checkpoint(
-    finished, small_disk, tmp_path, capsys
+    finished, small_disk, monkeypatch, capsys
 ):
-    run = small_disk / "run"
-    filling = fill(small_disk, 700 * 1024)
-    said = refused(script.main, [*SMALL, "--run", str(run)], capsys)
+    run, save = small_disk / "run", checkpoint.Checkpoints.save
+
+    def fill_first(self, step, *rest):
+        if step == 6:
+            self.wait()  # for what is still being written of step 3
+            fill(small_disk, 20 * 1024)
+        save(self, step, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.Checkpoints, "save", fill_first)
+        said = refused(script.main, [*SMALL, "--run", str(run), "--keep", "1"], capsys)
     assert "(the disk is full); checkpoint 3 remains, free space and resume" in said
-    filling.unlink()
+    (small_disk / "filling").unlink()
     assert script.main(["--resume", str(run)]) == 0
     assert "resumed at step 3" in capsys.readouterr().out
     assert weights(run) == weights(finished)

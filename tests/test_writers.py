@@ -89,7 +89,9 @@ def test_cut_keeps_whole_lines_up_to_the_step(tmp_path):
     path = tmp_path / "metrics.jsonl"
     kept = '{"step": 1, "x": 1}\n{"step": 2}\n'
     path.write_bytes(
-        kept.encode() + b'[]\n{"step": "2"}\n{"step": 3}\n{"step": 2, "\xff\n{"ste'
+        kept.encode()
+        + b"[" * 10**5
+        + b'\n[]\n{"step": "2"}\n{"step": 3}\n{"step": 2, "\xff\n{"ste'
     )
     writers.cut(path, 2)
     assert path.read_text() == kept
