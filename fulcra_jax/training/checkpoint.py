@@ -50,7 +50,7 @@ class Checkpoints:
         best: str = "",
         read_only: bool = False,
     ) -> None:
-        """Opens the folder and removes what a killed process left half-written.
+        """Opens the folder and removes, in the background, what is half-written there.
 
         Args:
           folder: created when missing.
