@@ -11,7 +11,7 @@ import pytest
 
 from experiments import controls, demo, evaluate, floors
 from experiments import train as script
-from experiments.config import RECIPES
+from experiments.recipes import RECIPES
 from fulcra_jax import alignment, cli, convert, inference, models, targets
 from fulcra_jax.configs import DebertaConfig
 from fulcra_jax.data import source
