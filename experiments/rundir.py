@@ -105,7 +105,7 @@ def claimed(path: pathlib.Path) -> Iterator[None]:
                 "or stop it."
             ) from None
         except OSError:
-            pass  # a file system without locks
+            pass  # a file system without locks: as before there were any
         yield
     finally:
         os.close(handle)

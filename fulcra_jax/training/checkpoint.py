@@ -177,7 +177,7 @@ class Checkpoints:
                 ),
                 force=True,
             )
-        except Exception as error:
+        except Exception as error:  # tensorstore says a full disk in a ValueError
             if not (isinstance(error, OSError) or _is_full(error)):
                 raise
             raise self._failed(step, error) from error
@@ -192,7 +192,7 @@ class Checkpoints:
         step, self._pending = self._pending, None
         try:
             self._manager.wait_until_finished()
-        except Exception as error:
+        except Exception as error:  # of the thread that wrote, whatever it met
             raise self._failed(step, error) from error
 
     def _failed(self, step: int | None, error: Exception) -> OSError:

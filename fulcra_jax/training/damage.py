@@ -54,7 +54,7 @@ def attempt(work: Callable[[], Any]) -> tuple[Any, str]:
     done, fault, reason, grade = None, None, "", 0
     try:
         done = work()
-    except Exception as error:
+    except Exception as error:  # what is no damage is raised below, on all at once
         if _is_damage(error):
             reason, grade = line(_first(error)), 1
         else:

@@ -34,7 +34,7 @@ class TensorBoard:
         Raises:
           ImportError: if tensorboardX is not installed.
         """
-        try:
+        try:  # only whether it is there, before anything is written
             import tensorboardX  # noqa: F401  # pyright: ignore
         except ModuleNotFoundError as error:
             raise _missing("TensorBoard", "tensorboardX", error) from None

@@ -165,7 +165,7 @@ class Writers:
         for writer in list(self._writers):
             try:
                 act(writer)
-            except Exception as error:
+            except Exception as error:  # a dashboard fails in ways of its own
                 if isinstance(writer, JsonLines):
                     raise
                 self._drop(writer, done, error)
