@@ -117,7 +117,7 @@ class Config:
     eval_every: int = 0
     """Steps between looks at the dev split; 0 looks at the end only."""
     save_every: int = 100
-    """Steps between checkpoints; the last step is always saved."""
+    """Steps that a killed run does again at most; the last step is always saved."""
     keep: int = 2
     """Newest checkpoints kept."""
     keep_best: str = ""
@@ -211,6 +211,15 @@ class Config:
                 "config.Config: policy.conflict mean gives fractional labels, which "
                 "have no class weight; set loss.class_weights to none."
             )
+
+    @property
+    def save_period(self) -> int:
+        """Steps between the beginnings of two checkpoints.
+
+        One is written beside the training. For the steps done again to be save_every at
+        most, it begins earlier by a fifth, and by then it should be whole.
+        """
+        return self.save_every - self.save_every // 5
 
 
 _CLASSES = {

@@ -48,6 +48,8 @@ class Loop:
     trace: Trace
     _seen: set[tuple[int, ...]] = dataclasses.field(default_factory=set)
     """Shapes of batches that the step is compiled for."""
+    _due: int = -1
+    """The step at which the newest checkpoint should be whole."""
 
     def run_from(self, state: step.TrainState) -> tuple[step.TrainState, Figures]:
         """Steps to the end; saves, looks at dev and stops when asked to.
@@ -80,7 +82,7 @@ class Loop:
                 wish = False
                 looks = done == self.steps or _every(config.eval_every, done)
                 saves = looks and bool(config.keep_best)
-                saves |= done == self.steps or _every(config.save_every, done)
+                saves |= done == self.steps or _every(config.save_period, done)
                 if looks or saves:
                     # Nothing is judged or saved before its own step is known good.
                     wish = self._settle(late, progress)
@@ -90,6 +92,9 @@ class Loop:
                 if saves:
                     judged = figures if looks and config.keep_best else None
                     self.saved.save(done, state, judged)
+                    self._due = done + config.save_every - config.save_period
+                if done == self._due:
+                    self.saved.wait()
                 if wish and done < self.steps:
                     self._leave(done, state)
         self.saved.wait()

@@ -32,6 +32,7 @@ from experiments.toy_lm import files, sampling, texts
 from fulcra_jax import objectives
 from fulcra_jax.data.tokenizer import PairTokenizer
 from fulcra_jax.training import checkpoint, writers
+from fulcra_jax.training.meter import Meter
 from fulcra_jax.training.optimizer import Optimizer, make_optimizer
 
 
@@ -143,7 +144,8 @@ def train(
     size = sum(leaf.size for leaf in jax.tree.leaves(params))
     count, length = data["where"].shape
     print(f"decoder: {size:,} parameters; {count:,} dialogues, {length} tokens at most")
-    with Progress(begun, arguments.steps) as progress:
+    meter = Meter()
+    with Progress(begun, arguments.steps, meter) as progress:
         for number in range(begun + 1, arguments.steps + 1):
             if stop.asked:
                 saved.save(number - 1, state)
@@ -156,7 +158,8 @@ def train(
             rows = rng.integers(0, count, arguments.batch_size)
             batch = {name: jnp.asarray(x[rows]) for name, x in data.items()}
             state, value = step(state, batch)
-            progress.count(len(rows), int(data["where"][rows].sum()))
+            where = data["where"][rows]
+            meter.count(len(rows), int(where.sum()), where.size)
             progress.show(number, float(value))
             if number % 50 == 0 or number == arguments.steps:
                 held_out = float(measure(state.params, check))

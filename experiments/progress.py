@@ -23,13 +23,13 @@ class Progress:
     Of many processes only the first prints.
     """
 
-    def __init__(self, begun: int, steps: int, meter: Meter | None = None) -> None:
+    def __init__(self, begun: int, steps: int, meter: Meter) -> None:
         """What to show.
 
         Args:
           begun: steps done before.
           steps: steps in all.
-          meter: counts the steps; None leaves that to `count`.
+          meter: counts the steps.
         """
         self._begun, self._steps, self._meter = begun, steps, meter
         self._prints = jax.process_index() == 0
@@ -41,8 +41,7 @@ class Progress:
                 rich.progress.TextColumn("{task.description}"),
             )
             self._task = self._live.add_task("", total=steps, completed=begun)
-        self._start = self._printed = time.monotonic()
-        self._examples = self._tokens = 0
+        self._printed = time.monotonic()
         self._loss: float | None = None
         self._first: tuple[int, float] | None = None  # timed steps, seconds
 
@@ -55,41 +54,12 @@ class Progress:
         if self._live:
             self._live.stop()
 
-    def count(self, examples: int, tokens: int) -> None:
-        """Adds the rows and tokens of a step; the clock starts after the first.
-
-        Raises:
-          ValueError: if there is a meter, which should be told instead.
-        """
-        if self._meter is not None:
-            raise ValueError(
-                "progress.Progress: count was called, but there is a meter; its own "
-                "count should be called."
-            )
-        if self._examples == 0 and self._tokens == 0:
-            self._start = time.monotonic()
-        self._examples += examples
-        self._tokens += tokens
-
-    def rates(self) -> dict[str, float]:
-        """The meter's rates since the last call.
-
-        Without a meter, examples and tokens per second since the first step.
-        """
-        if self._meter is not None:
-            return self._meter.rates()
-        seconds = max(time.monotonic() - self._start, 1e-9)
-        return {
-            "examples_per_s": round(self._examples / seconds, 1),
-            "tokens_per_s": round(self._tokens / seconds, 1),
-        }
-
     def show(self, number: int, loss: float) -> None:
         """Shows a step; the loss is smoothed over about twenty."""
         self._loss = loss if self._loss is None else 0.95 * self._loss + 0.05 * loss
         now = time.monotonic()
         # Without the steps that compiled: there are few of them left to come.
-        steps, seconds = self._meter.left_out if self._meter else (0, 0.0)
+        steps, seconds = self._meter.left_out
         spent = number - steps, now - seconds
         if self._first is None:
             self._first = spent
@@ -98,7 +68,7 @@ class Progress:
         left = self._left(number, *spent)
         parts = [f"loss {self._loss:.4f}"]
         # What was timed when the first step's loss is read is a dispatch, no step.
-        if left or self._meter is None:
+        if left:
             parts += self._speed()
         text = "  ".join(parts + left)
         if self._live:
@@ -108,15 +78,13 @@ class Progress:
             print(f"step {number}/{self._steps}  {text}", flush=True)
 
     def _speed(self) -> list[str]:
-        if self._meter is None:
-            return [f"{self.rates()['examples_per_s']:.0f} examples/s"]
         totals = self._meter.totals()
         if math.isnan(totals["examples_per_s"]):
             return []
-        return [
-            f"{totals['examples_per_s']:.0f} examples/s",
-            f"input wait {totals['input_wait']:.0%}",
-        ]
+        said = [f"{totals['examples_per_s']:.0f} examples/s"]
+        if totals["input_wait"]:  # 0 where there is no input to wait for
+            said.append(f"input wait {totals['input_wait']:.0%}")
+        return said
 
     def _left(self, number: int, steps: int, seconds: float) -> list[str]:
         """The time left, once a step besides the first, which compiles, was timed."""

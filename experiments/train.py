@@ -29,7 +29,6 @@ and stop; the resumed run ends with the same parameters, bit for bit on CPU.
 
 import contextlib
 import dataclasses
-import importlib.util
 import math
 import pathlib
 import sys
@@ -96,7 +95,11 @@ def _train(
     hosts.check_joined()
     mesh = sharding.make_mesh(config.mesh)
     sharding.check_batch_size(config.batch_size, mesh, config.accumulate)
-    _check_writers(config)
+    for name in config.writers:
+        try:
+            dashboards.check(name)
+        except ImportError as error:
+            raise ValueError(f"train: writers has {name}; {error}") from None
     if resume:
         hosts.together(lambda: _claim(run, held))
         hosts.together(lambda: rundir.check_tokenizer(run))
@@ -294,17 +297,6 @@ def _feed(
         drop=drop,
         rows=sharding.host_rows(config.batch_size, mesh),
     )
-
-
-def _check_writers(config: Config) -> None:
-    """Raises ValueError if the library of a writer is not installed."""
-    for name in config.writers:
-        library = {"tensorboard": "tensorboardX"}.get(name, name)
-        if importlib.util.find_spec(library) is None:
-            raise ValueError(
-                f"train: writers has {name}, but {library} is not installed; pip "
-                "install 'fulcra_jax[watch]'."
-            )
 
 
 def _writers(config: Config, run: pathlib.Path, begun: int) -> writers.Writers:

@@ -87,14 +87,6 @@ def test_a_recipe_that_does_not_divide_is_one_sentence(capsys):
     assert [shape.fsdp for shape in meshes_of(8)] == [1, 2, 4, 8, 4]
 
 
-def test_a_kill_loses_what_came_after_the_last_checkpoint_that_was_begun():
-    arguments = kills.Arguments(out="", save_every=10)
-    rows = [{"at": 39, "whole": 30}, {"at": 41, "whole": 30}, {"at": 9, "whole": 0}]
-    kills.check(arguments, rows)
-    assert [row["lost"] for row in rows] == [0, 10, 0]
-    assert [row["steps"] for row in rows] == [9, 11, 9]
-
-
 @pytest.mark.parametrize(
     ("patience", "command", "message"),
     [

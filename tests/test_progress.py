@@ -66,28 +66,16 @@ def test_a_new_shape_that_compiles_does_not_prolong_the_time_left(clock, capsys)
     )
 
 
-def test_without_a_meter_it_counts_itself(clock, capsys):
-    with Progress(5, 10) as shown:
-        clock.now += 60.0
-        shown.count(8, 100)
-        shown.show(6, 2.0)
-        clock.now += 4.0
-        shown.count(8, 100)
-        assert shown.rates() == {"examples_per_s": 4.0, "tokens_per_s": 50.0}
-        clock.now += 8.0
-        shown.show(8, 1.0)
-    assert capsys.readouterr().out.splitlines()[-1] == (
-        "step 8/10  loss 1.9500  1 examples/s  ETA 0:00:12"
-    )
-
-
-def test_rates_are_those_of_the_meter(clock):
+def test_without_input_nothing_is_said_of_waiting_for_it(clock, capsys):
     meter = Meter(clock=lambda: clock.now)
-    shown = Progress(0, 10, meter)
-    run(shown, meter, clock, [4.0])
-    assert shown.rates()["padding"] == pytest.approx(28 / 128, abs=1e-6)
-    with pytest.raises(ValueError, match="count was called, but there is a meter"):
-        shown.count(8, 100)
+    with Progress(5, 10, meter) as shown:
+        for number, seconds in ((6, 60.0), (7, 4.0), (8, 12.0)):
+            clock.now += seconds
+            meter.count(8, 100, 128)
+            shown.show(number, 2.0)
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "step 8/10  loss 2.0000  1 examples/s  ETA 0:00:16"
+    )
 
 
 def test_only_the_first_process_prints(clock, capsys, monkeypatch):

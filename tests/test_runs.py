@@ -6,13 +6,14 @@ import os
 import pathlib
 import shutil
 import signal
+import sys
 
 import jax
 import pytest
 
 from experiments import export, rundir
 from experiments import train as script
-from fulcra_jax.training import ceiling, checkpoint
+from fulcra_jax.training import ceiling, checkpoint, dashboards, hosts
 from tests.small_disk import mounted
 from tests.test_profile import steps_in
 
@@ -74,6 +75,22 @@ def weights(run):
 def test_a_profile_is_of_the_steps_that_were_asked_for(finished):
     # The step that compiles and the one after it are not among them.
     assert steps_in(finished / "profile") == [2, 3]
+
+
+def test_no_step_begins_that_a_kill_would_make_too_dear(tmp_path, monkeypatch):
+    run, hands, behind = tmp_path / "run", hosts.Vote.hands, []
+
+    def look(*words):  # once before each step
+        whole = [int(path.name) for path in (run / "checkpoints").iterdir()
+                 if path.name.isdigit()]  # fmt: skip
+        behind.append(len(behind) + 1 - max(whole, default=0))
+        return hands(*words)
+
+    monkeypatch.setattr(hosts.Vote, "hands", look)
+    words = ["--run", str(run), "--steps", "30", "--save-every", "5"]
+    assert script.main([*SMALL, *words]) == 0
+    assert len(behind) == 30
+    assert max(behind) == 5
 
 
 @pytest.mark.slow
@@ -220,11 +237,11 @@ def test_a_device_without_memory_is_one_sentence(tmp_path, monkeypatch, capsys):
 def test_a_writer_without_its_library_is_one_sentence(
     writer, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(script.importlib.util, "find_spec", lambda _: None)
+    library = dashboards.LIBRARIES[writer]
+    monkeypatch.setitem(sys.modules, library, None)
     run = tmp_path / "run"
     said = refused(
         script.main, [*SMALL, "--run", str(run), "--writers", writer], capsys
     )
-    assert f"writers has {writer}, but " in said
-    assert "is not installed; pip install 'fulcra_jax[watch]'" in said
+    assert f"writers has {writer}; dashboards.check: {library} is not inst" in said
     assert not run.exists()

@@ -173,7 +173,7 @@ def test_only_the_first_process_writes(tmp_path, monkeypatch):
     ],
 )
 def test_a_missing_library_is_one_sentence(package, make, monkeypatch):
-    # None makes the import fail as if it were not installed.
+    # None is found as if it were not installed.
     monkeypatch.setitem(sys.modules, package, None)
     want = rf'{package} is not installed; pip install "fulcra_jax\[watch\]" installs'
     with pytest.raises(ImportError, match=want):

@@ -29,6 +29,7 @@ from fulcra_jax import values
 from fulcra_jax.inference import Predictor
 from fulcra_jax.objectives.distance import Gate
 from fulcra_jax.training import checkpoint, writers
+from fulcra_jax.training.meter import Meter
 
 
 class Start(NamedTuple):
@@ -100,7 +101,8 @@ def train(
         state = saved.newest(policy.init_state(start.params, training))
         begun = int(state.step)
         writers.cut(path / "metrics.jsonl", begun)
-        with Progress(begun, training.steps) as progress:
+        meter = Meter()
+        with Progress(begun, training.steps, meter) as progress:
             for number in range(begun, training.steps):
                 if stop.asked:
                     saved.save(number, state)
@@ -122,7 +124,7 @@ def train(
                     )
                 state, metrics = update(state, answers, jnp.asarray(scores))
                 look(path, number + 1, metrics, scores, said, goal, step_began)
-                progress.count(len(rows), int(answers.where.sum()))
+                meter.count(len(rows), int(answers.where.sum()), answers.where.size)
                 progress.show(number + 1, float(metrics["loss"]))
                 if (number + 1) % training.save_every == 0:
                     saved.save(number + 1, state)

@@ -4,6 +4,7 @@
 Each is a `writers.Writer`; its library is imported where it is made, and may be absent.
 """
 
+import importlib.util
 import os
 import pathlib
 import time
@@ -11,6 +12,23 @@ import uuid
 from typing import Any
 
 from fulcra_jax.training.writers import Figures, plain
+
+LIBRARIES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
+"""The library of each dashboard."""
+
+
+def check(dashboard: str) -> None:
+    """Raises ImportError if the library of a dashboard is not installed.
+
+    Args:
+      dashboard: tensorboard or wandb.
+    """
+    library = LIBRARIES[dashboard]
+    if importlib.util.find_spec(library) is None:
+        raise ImportError(
+            f"dashboards.check: {library} is not installed; pip install "
+            '"fulcra_jax[watch]" installs it.'
+        )
 
 
 class TensorBoard:
@@ -34,10 +52,7 @@ class TensorBoard:
         Raises:
           ImportError: if tensorboardX is not installed.
         """
-        try:  # only whether it is there, before anything is written
-            import tensorboardX  # noqa: F401  # pyright: ignore
-        except ModuleNotFoundError as error:
-            raise _missing("TensorBoard", "tensorboardX", error) from None
+        check("tensorboard")
         self._folder, self._text, self._begun = pathlib.Path(folder), config_text, begun
         self._events: Any = None
 
@@ -112,10 +127,9 @@ class WeightsAndBiases:
         Raises:
           ImportError: if wandb is not installed.
         """
-        try:
-            import wandb  # pyright: ignore
-        except ModuleNotFoundError as error:
-            raise _missing("WeightsAndBiases", "wandb", error) from None
+        check("wandb")
+        import wandb  # pyright: ignore
+
         self._wandb: Any = wandb
         self._folder, self._id = pathlib.Path(folder), resume_id
         self._about = {"project": project, "name": name, "config": config}
@@ -155,15 +169,6 @@ class WeightsAndBiases:
         """Waits for what is not yet sent, a minute at most."""
         if self._run is not None:
             self._run.finish()
-
-
-def _missing(who: str, package: str, error: ModuleNotFoundError) -> ImportError:
-    if error.name != package:
-        return error
-    return ImportError(
-        f"dashboards.{who}: {package} is not installed; "
-        'pip install "fulcra_jax[watch]" installs it.'
-    )
 
 
 def _finite(figures: Figures) -> dict[str, int | float]:
