@@ -2,6 +2,7 @@
 """What the writers write, read back; and that a broken dashboard stops nothing."""
 
 import errno
+import importlib.machinery
 import importlib.util
 import json
 import os
@@ -286,6 +287,7 @@ class FakeRun:
 @pytest.fixture
 def fake_wandb(monkeypatch):
     fake = types.ModuleType("wandb")
+    fake.__spec__ = importlib.machinery.ModuleSpec("wandb", None)  # it is installed
     fake.runs = []
     fake.next_step = 0
 
