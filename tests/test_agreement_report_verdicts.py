@@ -255,3 +255,30 @@ def test_readings():
         assert agreement_cells.reading(group(found, few=True)) == "too few labels"
         small = group(found, too_small=True)
         assert agreement_cells.reading(small) == "too few items"
+
+
+def test_nobody_who_shares_no_cell_has_a_sensitivity():
+    """a, b, c share the first cells, d and e others, f is alone."""
+    rng = np.random.default_rng(0)
+    truth = rng.choice(3, (90, 2), p=[0.3, 0.4, 0.3])
+    wrong = rng.random((6, 90, 2)) < 0.1
+    ratings = np.where(wrong, (truth + 1) % 3, truth)
+    ratings[:3, 30:] = ratings[3:5, :30] = ratings[3:5, 60:] = ratings[5, :60] = -1
+    report = agreement.report(panel_of(ratings, ("human",) * 6), QUICK)
+    *three, d, e, f = (one.sensitivity for one in report.annotators)
+    assert all(0.7 < one.value <= 1.0 for figures in three for one in figures)
+    assert {one.reason for one in (*d, *e)} == {
+        "two annotators cannot tell which of them errs"
+    }
+    assert {one.reason for one in f} == {"no cell is shared with another annotator"}
+    assert "no cell is shared with another annotator: f (" in agreement_tables.markdown(
+        report
+    )
+    # What c rates alone is no evidence for him.
+    ratings = ratings[:3].copy()
+    ratings[2] = np.where(np.arange(90)[:, None] < 28, -1, truth)
+    report = agreement.report(panel_of(ratings, ("human",) * 3), QUICK)
+    few = "fewer than 5 cells shared with others are estimated to be "
+    assert [one.reason for one in report.annotators[2].sensitivity] == [
+        few + label for label in ("-1", "0", "+1")
+    ]
