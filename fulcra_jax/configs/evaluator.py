@@ -9,10 +9,10 @@ from fulcra_jax.configs import _checks
 from fulcra_jax.configs.encoder import DebertaConfig
 
 Pool = Literal["first", "mean", "max", "logsumexp"]
-Link = Literal["ternary", "tanh"]
+Link = Literal["ternary", "tanh", "ordinal", "presence"]
 
-NUM_CLASSES: dict[str, int] = {"ternary": 3, "tanh": 1}
-"""Classes per value of each link."""
+NUM_CLASSES: dict[str, int] = {"ternary": 3, "tanh": 1, "ordinal": 2, "presence": 1}
+"""Logits per value of each link."""
 _MOST_VALUES = 10_000
 
 

@@ -339,6 +339,6 @@ def _labels(config: EvaluatorConfig) -> list[str]:
     names = list(values.BASIC)
     if config.head.num_values != len(names):
         names = [f"value {i}" for i in range(config.head.num_values)]
-    if config.link == "tanh":
+    if config.num_classes != 3:
         return names
     return [f"{name}: {label}" for name in names for label in ("-1", "0", "+1")]

@@ -11,9 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from fulcra_jax import _check
-from fulcra_jax.configs import NUM_CLASSES, Activation, Link, SharedHead
+from fulcra_jax.configs import Activation, SharedHead
 from fulcra_jax.models import attention, pooling
 from fulcra_jax.models.activations import ACTIVATIONS
+from fulcra_jax.models.links import probs as probs
+from fulcra_jax.models.links import score as score
 
 
 class HeadOutput(NamedTuple):
@@ -28,68 +30,6 @@ class HeadOutput(NamedTuple):
     logits: jax.Array
     item_logits: jax.Array | None = None
     evidence: jax.Array | None = None
-
-
-def probs(logits: jax.Array, link: Link) -> jax.Array:
-    """Class probabilities of each value.
-
-    Args:
-      logits: `[..., V, C]` float, C = 3 for "ternary" and 1 for "tanh".
-      link: what the logits mean.
-
-    Returns:
-      `[..., V, 3]` at least float32, classes (-1, 0, +1), summing to one. NaN for
-      "tanh", whose single logit says nothing of probabilities without a calibration.
-
-    Raises:
-      KeyError: if the link is unknown.
-      ValueError: if C is not the link's.
-
-    Reference:
-      Yao et al. 2024 (arXiv 2311.10766), section 4.2: labels -1, 0, +1 per value.
-
-    >>> print(probs(jnp.log(jnp.array([[1.0, 1.0, 2.0]])), "ternary"))
-    [[0.25 0.25 0.5 ]]
-    """
-    logits = _wide(logits, link, "heads.probs")
-    if link == "ternary":
-        return jax.nn.softmax(logits, axis=-1)
-    return jnp.full((*logits.shape[:-1], 3), jnp.nan, logits.dtype)
-
-
-def score(logits: jax.Array, link: Link) -> jax.Array:
-    """How far the response supports (+1) or opposes (-1) each value.
-
-    "ternary": P(+1) - P(-1). "tanh": tanh of the logit.
-
-    Args:
-      logits: `[..., V, C]` float, C = 3 for "ternary" and 1 for "tanh".
-      link: what the logits mean.
-
-    Returns:
-      `[..., V]` at least float32, in [-1, 1].
-
-    Raises:
-      KeyError: if the link is unknown.
-      ValueError: if C is not the link's.
-
-    Reference:
-      Yao et al. 2024 (arXiv 2311.10766), section 4.2.
-
-    >>> print(score(jnp.log(jnp.array([[1.0, 1.0, 2.0]])), "ternary"))
-    [0.25]
-    """
-    logits = _wide(logits, link, "heads.score")
-    if link == "ternary":
-        chance = jax.nn.softmax(logits, axis=-1)
-        return chance[..., 2] - chance[..., 0]
-    return jnp.tanh(logits[..., 0])
-
-
-def _wide(logits: jax.Array, link: str, caller: str) -> jax.Array:
-    _check.known(caller, "link", link, NUM_CLASSES)
-    _check.shapes(caller, logits=(logits, f"... V {NUM_CLASSES[link]}"))
-    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
 
 class SharedHeadModule(nn.Module):
