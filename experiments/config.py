@@ -7,7 +7,7 @@ import pathlib
 from typing import Any, Literal, get_args, get_type_hints
 
 from fulcra_jax import values
-from fulcra_jax.configs import DebertaConfig, EvaluatorConfig, SharedHead
+from fulcra_jax.configs import HEADS, DebertaConfig, EvaluatorConfig
 from fulcra_jax.data.rows import Policy
 from fulcra_jax.data.source import Embedded, Folder, Release
 from fulcra_jax.models.deberta import Remat
@@ -233,7 +233,6 @@ _CLASSES = {
         Text,
         EvaluatorConfig,
         DebertaConfig,
-        SharedHead,
         Loss,
         MeshShape,
         Optimizer,
@@ -268,12 +267,13 @@ def load_config(path: pathlib.Path) -> Config:
 def _build(node: ast.expr, path: pathlib.Path) -> Any:
     match node:
         case ast.Call(func=ast.Name(id=name), args=[], keywords=keywords) if (
-            name in _CLASSES
+            name in _CLASSES or name in HEADS
         ):
+            kind = _CLASSES.get(name) or HEADS[name]
             entries = {str(word.arg): _build(word.value, path) for word in keywords}
-            _check_plain(path, name, entries)
+            _check_plain(path, kind, entries)
             try:
-                return _CLASSES[name](**entries)
+                return kind(**entries)
             except (TypeError, AttributeError) as error:
                 raise ValueError(f"{path}: {name}: {error}.") from None
         case ast.Constant(value=constant):
@@ -290,9 +290,9 @@ def _build(node: ast.expr, path: pathlib.Path) -> Any:
     )
 
 
-def _check_plain(path: pathlib.Path, name: str, entries: dict[str, Any]) -> None:
+def _check_plain(path: pathlib.Path, made: type, entries: dict[str, Any]) -> None:
     """Raises ValueError if a text, a number or a truth value is of another kind."""
-    hints = get_type_hints(_CLASSES[name])
+    name, hints = made.__name__, get_type_hints(made)
     plain = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}
     for field, entry in entries.items():
         for kind, allowed in plain.items():

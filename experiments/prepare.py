@@ -16,6 +16,7 @@ from experiments.config import Config
 from fulcra_jax import convert, models, objectives
 from fulcra_jax.data import batches, plan, rows, source, tokens
 from fulcra_jax.data.tokenizer import PairTokenizer
+from fulcra_jax.inference import with_definitions
 from fulcra_jax.training import hosts, step
 
 
@@ -134,7 +135,15 @@ def fit_to_data(config: Config, tokenizer: PairTokenizer) -> Config:
             f"train: the encoder in {config.pretrained or 'the recipe'} tells no two "
             "token types apart (type_vocab_size is 1), but prompt and response are two."
         )
-    evaluator = dataclasses.replace(config.evaluator, encoder=encoder)
+    head = with_definitions(config.evaluator.head, tokenizer)
+    longest = head.reads(1, config.text.max_length, 1)[1]
+    if encoder.position_biased_input and longest > encoder.max_position_embeddings:
+        raise ValueError(
+            f"train: text.max_length is {config.text.max_length}, with what the "
+            f"{type(head).__name__} adds {longest}, but the encoder has "
+            f"{encoder.max_position_embeddings} positions."
+        )
+    evaluator = dataclasses.replace(config.evaluator, encoder=encoder, head=head)
     return dataclasses.replace(config, evaluator=evaluator)
 
 

@@ -135,7 +135,10 @@ def one_text(output: HeadOutput, segment_ids: jax.Array | None) -> HeadOutput:
     """The output without the axis S where a row is one text."""
     if segment_ids is not None:
         return output
-    return HeadOutput(*(None if leaf is None else leaf[:, 0] for leaf in output))
+    first = lambda leaf: None if leaf is None else leaf[:, 0]
+    return HeadOutput(
+        output.logits[:, 0], first(output.item_logits), first(output.evidence)
+    )
 
 
 def pooled_texts(

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fulcra_jax.configs import ByDefinition, ConditionedHead, QueryHead
+from fulcra_jax.configs import ConditionedHead, QueryHead
 from fulcra_jax.models import pooling
 from fulcra_jax.models.heads import (
     HeadModule,
@@ -23,8 +23,6 @@ from fulcra_jax.models.heads import (
 
 class ByDefinitionModule(HeadModule):
     """What heads with value vectors have in common."""
-
-    config: ByDefinition
 
     def vectors(self, definitions: jax.Array | None, width: int) -> jax.Array:
         """`[V, D]`: a table that is learned, or the encoded definitions."""
