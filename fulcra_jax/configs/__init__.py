@@ -20,6 +20,7 @@ from fulcra_jax.configs.heads import Pool as Pool
 from fulcra_jax.configs.heads import PooledHead as PooledHead
 from fulcra_jax.configs.heads import QueryHead as QueryHead
 from fulcra_jax.configs.heads import SharedHead as SharedHead
+from fulcra_jax.configs.heads import dense as dense
 from fulcra_jax.configs.reading import read_json as read_json
 from fulcra_jax.configs.reading_heads import PromptedHead as PromptedHead
 from fulcra_jax.configs.reading_heads import TokenHead as TokenHead
