@@ -2,21 +2,18 @@
 """Decisions as a file and beside a model; several evaluators as one."""
 
 import dataclasses
-import functools
 import json
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny_models
+from tiny_models import TEXTS
 
-from experiments.recipes import RECIPES
-from fulcra_jax import cli, convert, inference, models
-from fulcra_jax.configs import EvaluatorConfig, SharedHead
-from fulcra_jax.data.tokenizer import PairTokenizer
+from fulcra_jax import cli, inference
+from fulcra_jax.configs import Link
 from fulcra_jax.inference import Decisions, Ensemble, Predictor, Scores, cross_fit
 
-TEXTS = ["May I?", "Why?", "Tell me."], ["You may.", "Nobody knows.", "Never."]
 V = 10
 
 
@@ -59,7 +56,7 @@ def test_what_was_fitted_holds_on_other_rows(fitted):
 
 
 def test_cells_that_do_not_count_are_not_read():
-    probs, labels, where = cells(n=30)
+    probs, labels, where = cells()
     where[:, 3] = False  # a value without labels
     found = Decisions.fit(probs, labels, where, per_value=True)
     spoiled = np.where(where[..., None], probs, np.nan), np.where(where, labels, 9.0)
@@ -88,9 +85,9 @@ def test_cross_fitting_never_sees_the_fold(fitted):
 
 def test_a_score_without_probabilities_is_calibrated():
     rng = np.random.default_rng(0)
-    scores = rng.uniform(-1, 1, (100, V)).astype(np.float32)
+    scores = rng.uniform(-1, 1, (120, V)).astype(np.float32)
     labels = np.clip(np.rint(scores + rng.normal(0, 0.4, scores.shape)), -1, 1)
-    answers = Scores(scores, np.full((100, V, 3), np.nan, np.float32))
+    answers = Scores(scores, np.full((120, V, 3), np.nan, np.float32))
     np.testing.assert_array_equal(answers.classes(), np.rint(scores))
     found = Decisions.fit(answers.base(), labels, labels == labels, from_score=True)
     after = answers._replace(decisions=found)
@@ -103,7 +100,7 @@ def test_a_score_without_probabilities_is_calibrated():
 
 
 def test_a_file_gives_the_same_decisions(fitted, tmp_path):
-    for decisions in (fitted, Decisions.fit(*cells(n=40), per_value=True)):
+    for decisions in (fitted, Decisions.fit(*cells(seed=2), per_value=True)):
         decisions.save(tmp_path / "decisions.json")
         assert Decisions.load(tmp_path / "decisions.json") == decisions
 
@@ -147,24 +144,11 @@ def test_no_json_and_no_file_are_refused(tmp_path):
 def folders(tmp_path_factory):
     """Three tiny models with random weights; the third has the link "tanh"."""
     top = tmp_path_factory.mktemp("models")
-    tokenizer = PairTokenizer.train([*TEXTS[0], *TEXTS[1]], vocab_size=300)
-    encoder = dataclasses.replace(
-        RECIPES["debug"][1].evaluator.encoder, vocab_size=tokenizer.vocab_size
-    )
-    paths = []
-    for seed, link in enumerate(("ternary", "ternary", "tanh")):
-        config = EvaluatorConfig(encoder, SharedHead(hidden=0), link)
-        ids = jnp.ones((1, 8), jnp.int32)
-        init = jax.jit(
-            functools.partial(models.Evaluator(config).init, deterministic=True)
-        )
-        params = init(jax.random.key(seed), ids, ids > 0)["params"]
-        params = jax.tree.map(lambda x: 4.0 * x if x.ndim > 1 else x, params)
-        path = top / f"seed-{seed}"
-        convert.save(path, config, params)
-        tokenizer.save(path, max_length=16)
-        paths.append(path)
-    return paths
+    links: tuple[Link, ...] = ("ternary", "ternary", "tanh")
+    return [
+        tiny_models.write(top / f"seed-{seed}", seed, link)
+        for seed, link in enumerate(links)
+    ]
 
 
 def test_decisions_beside_a_model_are_picked_up(folders, fitted, capsys):

@@ -179,9 +179,8 @@ def value_bars(
     grid.add_column("score", justify="right")
     grid.add_column("-1    0    +1", justify="center")
     grid.add_column("label", justify="left")
-    if classes is None:
-        classes = probs.argmax(-1) - 1
-    rows = zip(values.BASIC, scores, probs, classes, strict=True)
+    shown = probs.argmax(-1) - 1 if classes is None else classes
+    rows = zip(values.BASIC, scores, probs, shown, strict=True)
     for name, score, chance, decided in rows:
         label = ""
         if not np.isnan(chance).any():
