@@ -60,15 +60,27 @@ def config_of(setting: Setting, key: Key) -> Config:
 
 def settings_of(config: Config, recipe: str) -> str:
     """Digest of all that decides a cell's numbers, wherever its files lie."""
-    corpus = prepare.read_corpus(config)
-    parts = [rundir.fingerprint([*corpus.rows["train"], *corpus.rows["dev"]])]
+    told = ""
     if recipe not in FLOORS:
         text = dataclasses.replace(config.text, cache="")
         plain = dataclasses.replace(
             config, source=source.Embedded(), pretrained="", text=text
         )
-        parts += [_changed(plain), encoder_id(config.pretrained)]
+        told = f"{_changed(plain)}|{encoder_id(config.pretrained)}"
+    return digest(config, told)
+
+
+def digest(config: Config, told: str) -> str:
+    """Twelve digits of the rows that a configuration names and of what is told."""
+    rows = prepare.read_corpus(config).rows
+    parts = [rundir.fingerprint([*rows["train"], *rows["dev"]])]
+    parts += [told] if told else []
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:12]
+
+
+def commit() -> str:
+    """The commit of the working tree, shortened."""
+    return str(rundir.about()["commit"])[:9]
 
 
 def _changed(config: Any) -> str:
@@ -113,7 +125,7 @@ def run_cell(setting: Setting, key: Key, cells: Cells) -> Cell:
         **{name: round(number, 4) for name, number in figures.items()},
         **told,
         device=f"{jax.devices()[0].device_kind} x {jax.device_count()}",
-        commit=str(rundir.about()["commit"])[:9],
+        commit=commit(),
     )  # fmt: skip
     cells.add(cell, row_keys(held), probs)
     return cell
