@@ -68,7 +68,7 @@ def test_folds_do_not_depend_on_the_order_of_rows(folder):
 
 @pytest.mark.parametrize(("fold", "count"), [(3, 3), (-1, 3), (0, 1)])
 def test_a_fold_that_is_none_is_refused(fold, count):
-    with pytest.raises(ValueError, match="source.Fold: fold is"):
+    with pytest.raises(ValueError, match=r"source\.Fold: fold is"):
         source.Fold("x", fold, count)
 
 
