@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from fulcra_jax import values
 from fulcra_jax.configs import HEADS, DebertaConfig, EvaluatorConfig
 from fulcra_jax.data.rows import Policy
-from fulcra_jax.data.source import Embedded, Folder, Release
+from fulcra_jax.data.source import Embedded, Fold, Folder, Release
 from fulcra_jax.models.deberta import Remat
 from fulcra_jax.training.optimizer import Optimizer
 from fulcra_jax.training.sharding import MeshShape
@@ -86,7 +86,7 @@ class Loss:
 class Config:
     """Everything that decides the numbers a run produces."""
 
-    source: Embedded | Folder | Release = Embedded()
+    source: Embedded | Folder | Fold | Release = Embedded()
     """Where the rows come from; `--data PATH` is short for a folder."""
     policy: Policy = Policy()
     text: Text = Text()
@@ -127,13 +127,16 @@ class Config:
     """Who is shown the figures besides metrics.jsonl."""
     log_every: int = 10
     """Steps between lines of metrics.jsonl (its fields: experiments/rundir.py)."""
+    leave_out: tuple[str, ...] = ()
+    """Values whose labels are not trained on, to see what a head says of a value that
+    it knows by its definition only."""
     control: Literal["none", "shuffled-labels"] = "none"
     """shuffled-labels: the label vectors of the training rows are permuted. What such a
     run reaches on held-out rows owes nothing to the texts."""
 
     def __post_init__(self) -> None:
         for field, kind in (
-            ("source", Embedded | Folder | Release),
+            ("source", Embedded | Folder | Fold | Release),
             ("policy", Policy),
             ("text", Text),
             ("evaluator", EvaluatorConfig),
@@ -191,6 +194,12 @@ class Config:
                     f"config.Config: {field} is {getattr(self, field)!r}; it should be "
                     f"one of: {', '.join(filter(None, known))}."
                 )
+        for name in self.leave_out:
+            if name not in values.BASIC:
+                raise ValueError(
+                    f"config.Config: leave_out has {name!r}; it should hold basic "
+                    f"values: {', '.join(values.BASIC)}."
+                )
         for name in self.writers:
             if name not in ("tensorboard", "wandb"):
                 raise ValueError(
@@ -228,6 +237,7 @@ _CLASSES = {
         Config,
         Embedded,
         Folder,
+        Fold,
         Release,
         Policy,
         Text,

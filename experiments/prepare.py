@@ -13,7 +13,7 @@ import optax
 
 from experiments import rundir
 from experiments.config import Config
-from fulcra_jax import convert, models, objectives
+from fulcra_jax import convert, models, objectives, values
 from fulcra_jax.data import batches, plan, rows, source, tokens
 from fulcra_jax.data.tokenizer import PairTokenizer
 from fulcra_jax.inference import with_definitions
@@ -36,7 +36,7 @@ class Prepared(NamedTuple):
 def prepare(config: Config, run: pathlib.Path) -> Prepared:
     """Reads the rows and finds the tokenizer, that of the run where it has one."""
     corpus = read_corpus(config)
-    train_rows = [row for row in corpus.rows["train"] if row.where.any()]
+    train_rows = trained_on(config, corpus.rows["train"])
     tokenizer = (
         PairTokenizer.load(run / "tokenizer")
         if (run / "tokenizer").is_dir()
@@ -45,6 +45,14 @@ def prepare(config: Config, run: pathlib.Path) -> Prepared:
     config = fit_to_data(config, tokenizer)
     dev = encode(config, tokenizer, corpus.rows["dev"])
     return Prepared(config, corpus, train_rows, tokenizer, dev)
+
+
+def trained_on(config: Config, found: Sequence[rows.Row]) -> list[rows.Row]:
+    """The rows that have a label, without those of values that are left out."""
+    if config.leave_out:
+        kept = np.array([name not in config.leave_out for name in values.BASIC])
+        found = [dataclasses.replace(row, where=row.where & kept) for row in found]
+    return [row for row in found if row.where.any()]
 
 
 def tokenise(data: Prepared) -> tokens.Tokens:
@@ -84,6 +92,8 @@ def read_corpus(config: Config) -> source.Corpus:
             return source.read_embedded(config.source, config.policy)
         case source.Folder():
             return source.read_folder(config.source, config.policy)
+        case source.Fold():
+            return source.read_fold(config.source, config.policy)
         case source.Release():
             # Imported here: TFDS takes seconds to load and only this source needs it.
             from fulcra_jax.data import fulcra

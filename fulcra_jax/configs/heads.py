@@ -33,8 +33,6 @@ class Head:
 
     links: ClassVar[tuple[str, ...]] = ("ternary", "tanh", "ordinal", "presence")
     """The links that its logits can have."""
-    passes: ClassVar[str] = "one"
-    """Encoder passes per text: "one", or one for each of the "values"."""
 
     def __post_init__(self):
         _checks.need(
