@@ -44,6 +44,17 @@ CASES: dict[str, Callable[[Generator], dict[str, Any]]] = {
         "bias": score(rng, V, C),
     },
     "class_bias.fit_class_bias": labelled,
+    "fusion.log_pool": lambda rng: {
+        "first": probs(rng, N, V),
+        "second": probs(rng, N, V),
+        "weight": jnp.asarray(rng.random(), jnp.float32),
+    },
+    "fusion.fit_log_pool": lambda rng: {
+        "first": probs(rng, N),
+        "second": probs(rng, N),
+        "labels": ids(rng, N),
+        "where": where(rng, N),
+    },
     "conformal.conformal_quantiles": labelled,
     "conformal.conformal_sets": lambda rng: {
         "probs": probs(rng, N, V),

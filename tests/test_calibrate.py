@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny_models
 
-from experiments import calibrate
+from experiments import calibrate, fusion
 from fulcra_jax import inference, values
 from fulcra_jax.report import calibration, evaluation
 
@@ -110,6 +110,25 @@ def test_cell_figures_are_plain_means():
         np.testing.assert_allclose(found[name]["figure"], figure, rtol=1e-5)
         low, high = found[name]["interval"]
         assert low < figure < high
+
+
+def test_fusion_takes_the_better_half_of_each():
+    # Two noisy views of the same chances: together they know more.
+    rng = np.random.default_rng(0)
+    true = rng.dirichlet([0.3, 1.0, 0.5], (150, 10))
+    labels = np.array([[rng.choice(3, p=p) for p in row] for row in true]) - 1.0
+    views = []
+    for _ in range(2):
+        noisy = np.exp(np.log(true + 1e-3) + rng.normal(0, 1.0, true.shape))
+        views.append((noisy / noisy.sum(-1, keepdims=True)).astype(np.float32))
+    truth = evaluation.Truth(labels, labels == labels, np.arange(150))
+    answers, weights = fusion.fuse(*views, truth, np.arange(150) % 2)
+    assert all(0.3 <= weight <= 0.7 for weight in weights)
+    nll = {
+        name: calibration.cell_figures(x, truth)["nll"]["figure"]
+        for name, x in answers.items()
+    }
+    assert nll["fusion"] < min(nll["evaluator"], nll["TF-IDF + LR"]) - 0.02
 
 
 def test_a_picture_of_nothing_is_refused(tmp_path):

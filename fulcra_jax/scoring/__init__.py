@@ -53,6 +53,8 @@ from fulcra_jax.scoring.dawid_skene import one_coin as one_coin
 from fulcra_jax.scoring.estimation import Estimate as Estimate
 from fulcra_jax.scoring.estimation import dsl_mean as dsl_mean
 from fulcra_jax.scoring.estimation import ppi_mean as ppi_mean
+from fulcra_jax.scoring.fusion import fit_log_pool as fit_log_pool
+from fulcra_jax.scoring.fusion import log_pool as log_pool
 from fulcra_jax.scoring.glad import Glad as Glad
 from fulcra_jax.scoring.glad import glad as glad
 from fulcra_jax.scoring.icc import Icc as Icc
