@@ -7,10 +7,12 @@ import json
 import pathlib
 import re
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
-from fulcra_jax.data import sample, splits
+from fulcra_jax import values
+from fulcra_jax.data import sample, splits, teacher
 from fulcra_jax.data.rows import (
     Policy,
     Reject,
@@ -61,6 +63,18 @@ class Folder:
     known formats are listed and left."""
     seed: int = 0
     """Seed of the split, for files that are not split already."""
+    teacher: bool = False
+    """Whether the folder's official_scores.NAME.train.jsonl are trained on too, as a
+    teacher's scores; their rows near a held-out prompt are left out."""
+    teacher_rows: int = 0
+    """Rows of the teacher that are taken, chosen by the seed; 0 takes all."""
+
+    def __post_init__(self) -> None:
+        if self.teacher_rows < 0 or (self.teacher_rows and not self.teacher):
+            raise ValueError(
+                f"source.Folder: teacher_rows is {self.teacher_rows} and teacher "
+                f"{self.teacher}; it should be a number of rows, with teacher True."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,7 +204,12 @@ def read_folder(source: Folder, policy: Policy = Policy()) -> Corpus:
     files = sorted(path.glob("*.json*")) if path.is_dir() else [path]
     kinds = {file: sniff(file) for file in files if file.is_file()}
     usable = [file for file, kind in kinds.items() if kind == "fulcra"]
-    left = Counter(kind for kind in kinds.values() if kind != "fulcra")
+    scored = teacher.teacher_files(path) if source.teacher else []
+    left = {
+        file.name: kind
+        for file, kind in kinds.items()
+        if file not in usable and file not in scored
+    }
     if not usable:
         found = ", ".join(f"{file.name} ({kind})" for file, kind in kinds.items())
         raise ValueError(
@@ -212,10 +231,27 @@ def read_folder(source: Folder, policy: Policy = Policy()) -> Corpus:
         else:
             unsplit += rows
             notes.append(f"{file.name}: {len(rows)} rows, split by prompt components")
-    for kind, count in sorted(left.items()):
-        names = ", ".join(file.name for file, k in kinds.items() if k == kind)
+    for kind, count in sorted(Counter(left.values()).items()):
+        names = ", ".join(name for name, other in left.items() if other == kind)
         notes.append(f"left alone ({kind}, {count}): {names}")
-    return _assemble(str(path), given, unsplit, rejects, notes, source.seed)
+    corpus = _assemble(str(path), given, unsplit, rejects, notes, source.seed)
+    if source.teacher:
+        return with_teacher(corpus, path, most=source.teacher_rows, seed=source.seed)
+    return corpus
+
+
+def with_teacher(
+    corpus: Corpus, folder: pathlib.Path, *, most: int = 0, seed: int = 0
+) -> Corpus:
+    """The corpus with a teacher's rows behind those of train; see
+    `teacher.read_teacher`."""
+    held_out = [row.prompt for split in SPLITS[1:] for row in corpus.rows[split]]
+    rows, rejects, notes = teacher.read_teacher(folder, held_out, most=most, seed=seed)
+    return Corpus(
+        corpus.rows | {"train": corpus.rows["train"] + rows},
+        corpus.rejects + rejects,
+        corpus.notes + notes,
+    )
 
 
 def _assemble(
@@ -276,6 +312,17 @@ def label_arrays(rows: list[Row]) -> tuple[np.ndarray, np.ndarray]:
     if not rows:
         return np.zeros((0, 10), np.float32), np.zeros((0, 10), bool)
     return np.stack([row.labels for row in rows]), np.stack([row.where for row in rows])
+
+
+def item_arrays(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
+    """`[N, 54]` float32 items and `[N, 54]` bool where, of N rows.
+
+    An item counts where the row is labelled, its list of items was given, and it does
+    not contradict itself.
+    """
+    shape = (len(rows), len(values.ITEMS))
+    items = np.array([row.items for row in rows], np.float32).reshape(shape)
+    return items, np.array([row.items_where for row in rows], bool).reshape(shape)
 
 
 def given_straddle(corpus: Corpus) -> int:
