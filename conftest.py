@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Devices, strict shapes and names for all tests, docstring examples included."""
 
+import atexit
+import shutil
+import tempfile
 from importlib.util import find_spec
 
 import jax
@@ -15,6 +18,12 @@ if find_spec("torch") is None:
 # Before the first array: the number of devices is fixed when the backend starts.
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Compiled programs on disk, for this run of the tests: files share what they compile.
+_compiled = tempfile.mkdtemp(prefix="fulcra-compiled-")
+atexit.register(shutil.rmtree, _compiled, ignore_errors=True)
+jax.config.update("jax_compilation_cache_dir", _compiled)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 @pytest.fixture(autouse=True)

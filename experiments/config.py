@@ -7,9 +7,9 @@ import pathlib
 from typing import Any, Literal, get_args, get_type_hints
 
 from fulcra_jax import values
-from fulcra_jax.configs import DebertaConfig, EvaluatorConfig, SharedHead
+from fulcra_jax.configs import HEADS, DebertaConfig, EvaluatorConfig
 from fulcra_jax.data.rows import Policy
-from fulcra_jax.data.source import Embedded, Folder, Release
+from fulcra_jax.data.source import Embedded, Fold, Folder, Release
 from fulcra_jax.models.deberta import Remat
 from fulcra_jax.training.optimizer import Optimizer
 from fulcra_jax.training.sharding import MeshShape
@@ -86,7 +86,7 @@ class Loss:
 class Config:
     """Everything that decides the numbers a run produces."""
 
-    source: Embedded | Folder | Release = Embedded()
+    source: Embedded | Folder | Fold | Release = Embedded()
     """Where the rows come from; `--data PATH` is short for a folder."""
     policy: Policy = Policy()
     text: Text = Text()
@@ -127,13 +127,16 @@ class Config:
     """Who is shown the figures besides metrics.jsonl."""
     log_every: int = 10
     """Steps between lines of metrics.jsonl (its fields: experiments/rundir.py)."""
+    leave_out: tuple[str, ...] = ()
+    """Values whose labels are not trained on, to see what a head says of a value that
+    it knows by its definition only."""
     control: Literal["none", "shuffled-labels"] = "none"
     """shuffled-labels: the label vectors of the training rows are permuted. What such a
     run reaches on held-out rows owes nothing to the texts."""
 
     def __post_init__(self) -> None:
         for field, kind in (
-            ("source", Embedded | Folder | Release),
+            ("source", Embedded | Folder | Fold | Release),
             ("policy", Policy),
             ("text", Text),
             ("evaluator", EvaluatorConfig),
@@ -191,6 +194,12 @@ class Config:
                     f"config.Config: {field} is {getattr(self, field)!r}; it should be "
                     f"one of: {', '.join(filter(None, known))}."
                 )
+        for name in self.leave_out:
+            if name not in values.BASIC:
+                raise ValueError(
+                    f"config.Config: leave_out has {name!r}; it should hold basic "
+                    f"values: {', '.join(values.BASIC)}."
+                )
         for name in self.writers:
             if name not in ("tensorboard", "wandb"):
                 raise ValueError(
@@ -228,12 +237,12 @@ _CLASSES = {
         Config,
         Embedded,
         Folder,
+        Fold,
         Release,
         Policy,
         Text,
         EvaluatorConfig,
         DebertaConfig,
-        SharedHead,
         Loss,
         MeshShape,
         Optimizer,
@@ -268,12 +277,13 @@ def load_config(path: pathlib.Path) -> Config:
 def _build(node: ast.expr, path: pathlib.Path) -> Any:
     match node:
         case ast.Call(func=ast.Name(id=name), args=[], keywords=keywords) if (
-            name in _CLASSES
+            name in _CLASSES or name in HEADS
         ):
+            kind = _CLASSES.get(name) or HEADS[name]
             entries = {str(word.arg): _build(word.value, path) for word in keywords}
-            _check_plain(path, name, entries)
+            _check_plain(path, kind, entries)
             try:
-                return _CLASSES[name](**entries)
+                return kind(**entries)
             except (TypeError, AttributeError) as error:
                 raise ValueError(f"{path}: {name}: {error}.") from None
         case ast.Constant(value=constant):
@@ -290,9 +300,9 @@ def _build(node: ast.expr, path: pathlib.Path) -> Any:
     )
 
 
-def _check_plain(path: pathlib.Path, name: str, entries: dict[str, Any]) -> None:
+def _check_plain(path: pathlib.Path, made: type, entries: dict[str, Any]) -> None:
     """Raises ValueError if a text, a number or a truth value is of another kind."""
-    hints = get_type_hints(_CLASSES[name])
+    name, hints = made.__name__, get_type_hints(made)
     plain = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}
     for field, entry in entries.items():
         for kind, allowed in plain.items():

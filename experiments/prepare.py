@@ -13,9 +13,10 @@ import optax
 
 from experiments import rundir
 from experiments.config import Config
-from fulcra_jax import convert, models, objectives
+from fulcra_jax import convert, models, objectives, values
 from fulcra_jax.data import batches, plan, rows, source, tokens
 from fulcra_jax.data.tokenizer import PairTokenizer
+from fulcra_jax.inference import with_definitions
 from fulcra_jax.training import hosts, step
 
 
@@ -35,7 +36,7 @@ class Prepared(NamedTuple):
 def prepare(config: Config, run: pathlib.Path) -> Prepared:
     """Reads the rows and finds the tokenizer, that of the run where it has one."""
     corpus = read_corpus(config)
-    train_rows = [row for row in corpus.rows["train"] if row.where.any()]
+    train_rows = trained_on(config, corpus.rows["train"])
     tokenizer = (
         PairTokenizer.load(run / "tokenizer")
         if (run / "tokenizer").is_dir()
@@ -44,6 +45,14 @@ def prepare(config: Config, run: pathlib.Path) -> Prepared:
     config = fit_to_data(config, tokenizer)
     dev = encode(config, tokenizer, corpus.rows["dev"])
     return Prepared(config, corpus, train_rows, tokenizer, dev)
+
+
+def trained_on(config: Config, found: Sequence[rows.Row]) -> list[rows.Row]:
+    """The rows that have a label, without those of values that are left out."""
+    if config.leave_out:
+        kept = np.array([name not in config.leave_out for name in values.BASIC])
+        found = [dataclasses.replace(row, where=row.where & kept) for row in found]
+    return [row for row in found if row.where.any()]
 
 
 def tokenise(data: Prepared) -> tokens.Tokens:
@@ -83,6 +92,8 @@ def read_corpus(config: Config) -> source.Corpus:
             return source.read_embedded(config.source, config.policy)
         case source.Folder():
             return source.read_folder(config.source, config.policy)
+        case source.Fold():
+            return source.read_fold(config.source, config.policy)
         case source.Release():
             # Imported here: TFDS takes seconds to load and only this source needs it.
             from fulcra_jax.data import fulcra
@@ -134,7 +145,15 @@ def fit_to_data(config: Config, tokenizer: PairTokenizer) -> Config:
             f"train: the encoder in {config.pretrained or 'the recipe'} tells no two "
             "token types apart (type_vocab_size is 1), but prompt and response are two."
         )
-    evaluator = dataclasses.replace(config.evaluator, encoder=encoder)
+    head = with_definitions(config.evaluator.head, tokenizer)
+    longest = head.reads(1, config.text.max_length, 1)[1]
+    if encoder.position_biased_input and longest > encoder.max_position_embeddings:
+        raise ValueError(
+            f"train: text.max_length is {config.text.max_length}, with what the "
+            f"{type(head).__name__} adds {longest}, but the encoder has "
+            f"{encoder.max_position_embeddings} positions."
+        )
+    evaluator = dataclasses.replace(config.evaluator, encoder=encoder, head=head)
     return dataclasses.replace(config, evaluator=evaluator)
 
 

@@ -12,6 +12,7 @@ import tyro
 from experiments import rundir
 from experiments.config import Config
 from experiments.recipes import NEEDS_DATA, NEEDS_WEIGHTS, RECIPES
+from fulcra_jax import models
 from fulcra_jax.data import source
 from fulcra_jax.training import hosts, sharding
 
@@ -27,6 +28,7 @@ class Command(NamedTuple):
 
 def parse(argv: Sequence[str], description: str | None) -> Command:
     """Reads the command line; joins the other processes before jax starts."""
+    models.load_registered()
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--resume", metavar="RUN")
     parser.add_argument("--run", metavar="DIR")

@@ -43,6 +43,10 @@ def probabilities(rng: Generator) -> dict[str, Any]:
 
 
 CASES: dict[str, Callable[[Generator], dict[str, Any]]] = {
+    "significance.benjamini_hochberg": lambda rng: {
+        "p": jnp.asarray(rng.uniform(size=N), jnp.float32),
+        "where": where(rng, N),
+    },
     "prediction.classes_from_score": lambda rng: {"score": score(rng, N, V)},
     "prediction.confusion": lambda rng: {
         "predicted": ids(rng, N),

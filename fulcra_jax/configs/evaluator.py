@@ -6,62 +6,41 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from fulcra_jax.configs import _checks
+from fulcra_jax.configs.composed_heads import (
+    FactoredHead,
+    HierarchicalHead,
+    MixtureHead,
+)
 from fulcra_jax.configs.encoder import DebertaConfig
+from fulcra_jax.configs.heads import (
+    ConditionedHead,
+    Head,
+    IndependentHead,
+    QueryHead,
+    SharedHead,
+)
+from fulcra_jax.configs.reading_heads import PromptedHead, TokenHead
 
-Pool = Literal["first", "mean", "max", "logsumexp"]
 Link = Literal["ternary", "tanh", "ordinal", "presence"]
 
 NUM_CLASSES: dict[str, int] = {"ternary": 3, "tanh": 1, "ordinal": 2, "presence": 1}
 """Logits per value of each link."""
-_MOST_VALUES = 10_000
 
-
-@dataclasses.dataclass(frozen=True)
-class SharedHead:
-    """One projection that reads all values off one pooled vector in a single pass.
-
-    With `pool="first"` and `hidden=None` it is Hugging Face's pooler and classifier.
-
-    Attributes:
-      num_values: V, how many values are judged.
-      pool: the first token, or mean or maximum over the tokens that are not padding.
-        "logsumexp" reads logits off every token and pools those: what a phrase shows
-        is not diluted by the length of the text, which helps a small encoder that is
-        trained from scratch.
-      hidden: width of the hidden layer; None is the encoder's width, 0 means linear.
-      dropout: rate before the projection.
-    """
-
-    num_values: int = 10
-    pool: Pool = "first"
-    hidden: int | None = None
-    dropout: float = 0.1
-
-    def __post_init__(self):
-        _checks.need(
-            self,
-            "num_values",
-            _checks.is_int(self.num_values, 1, _MOST_VALUES),
-            f"a positive integer of at most {_MOST_VALUES}",
-        )
-        _checks.one_of(self, "pool", get_args(Pool))
-        _checks.need(
-            self,
-            "hidden",
-            self.hidden is None or _checks.is_int(self.hidden, 0),
-            f"None (the encoder's width), 0 (linear) or a width up to {_checks.MOST}",
-        )
-        _checks.need(
-            self, "dropout", _checks.is_rate(self.dropout), "a number in [0, 1)"
-        )
-
-    def width(self, encoder_width: int) -> int:
-        """Width of the hidden layer on an encoder of that width; 0 means linear."""
-        return encoder_width if self.hidden is None else self.hidden
-
-
-HEADS: dict[str, type[SharedHead]] = {"SharedHead": SharedHead}
-"""The heads by the name that tags them in JSON."""
+HEADS: dict[str, type[Head]] = {
+    kind.__name__: kind
+    for kind in (
+        SharedHead,
+        IndependentHead,
+        ConditionedHead,
+        QueryHead,
+        TokenHead,
+        PromptedHead,
+        HierarchicalHead,
+        FactoredHead,
+        MixtureHead,
+    )
+}
+"""The heads by the name that tags them in JSON; `models.register_head` adds one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,11 +50,12 @@ class EvaluatorConfig:
     Attributes:
       encoder: the encoder.
       head: the head.
-      link: "ternary" has three logits per value (classes -1, 0, +1), "tanh" one.
+      link: "ternary" has three logits per value (classes -1, 0, +1), "ordinal" two
+        (location and width of a cumulative link), "tanh" and "presence" one.
     """
 
     encoder: DebertaConfig
-    head: SharedHead = dataclasses.field(default_factory=SharedHead)
+    head: Head = dataclasses.field(default_factory=SharedHead)
     link: Link = "ternary"
 
     def __post_init__(self):
@@ -90,6 +70,12 @@ class EvaluatorConfig:
             self, "head", isinstance(self.head, known), f"one of {', '.join(HEADS)}"
         )
         _checks.one_of(self, "link", get_args(Link))
+        _checks.need(
+            self,
+            "link",
+            self.link in self.head.links,
+            f"one of {', '.join(self.head.links)} with a {type(self.head).__name__}",
+        )
 
     @property
     def num_classes(self) -> int:
@@ -127,6 +113,8 @@ class EvaluatorConfig:
                 f"{', '.join(HEADS)}."
             )
         fields = {field.name for field in dataclasses.fields(HEADS[kind])}
+        if "items" in fields:
+            head = {"items": False} | head  # as before there was such a field
         _checks.same_keys(f"configs.{kind}", head, fields)
         encoder = DebertaConfig.from_hf(entries["encoder"])
         return cls(encoder, HEADS[kind](**head), entries["link"])

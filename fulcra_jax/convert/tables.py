@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from fulcra_jax.configs import DebertaConfig, EvaluatorConfig
+from fulcra_jax.configs import DebertaConfig, EvaluatorConfig, SharedHead
 
 Kind = Literal["same", "linear", "conv"]
 
@@ -126,8 +126,10 @@ def prefix(config: DebertaConfig) -> str:
 
 def has_hf_head(config: EvaluatorConfig) -> bool:
     """Whether transformers' sequence classifier computes the same logits."""
-    width = config.encoder.hidden_size
-    return config.head.pool == "first" and config.head.width(width) == width
+    head, width = config.head, config.encoder.hidden_size
+    if type(head) is not SharedHead or head.items:
+        return False
+    return head.pool == "first" and head.width(width) == width
 
 
 def _encoder(config: DebertaConfig) -> Iterator[Row]:
@@ -215,18 +217,12 @@ def _own_positions(config: DebertaConfig) -> list[str]:
 
 def _head(config: EvaluatorConfig) -> Iterator[Row]:
     D = config.encoder.hidden_size
-    width = config.head.width(D)
     labels = config.head.num_values * config.num_classes
     if has_hf_head(config):
-        yield from linear("pooler.dense", ("head", "dense"), D, width)
-        yield from linear("classifier", ("head", "values"), width, labels)
+        yield from linear("pooler.dense", ("head", "dense"), D, D)
+        yield from linear("classifier", ("head", "values"), D, labels)
         return
-    leaves: dict[tuple[str, str], tuple[int, ...]] = {}
-    if width:
-        leaves |= {("dense", "kernel"): (D, width), ("dense", "bias"): (width,)}
-    leaves[("values", "kernel")] = (width or D, labels)
-    leaves[("values", "bias")] = (labels,)
-    for path, shape in leaves.items():
+    for path, shape in config.head.leaves(D, config.num_classes).items():
         yield Row(f"fulcra.head.{'.'.join(path)}", ("head", *path), shape)
 
 

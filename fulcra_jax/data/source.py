@@ -85,7 +85,26 @@ class Release:
     """Where TFDS keeps the prepared dataset."""
 
 
-Source = Embedded | Folder | Release
+@dataclasses.dataclass(frozen=True)
+class Fold:
+    """Train + dev of a folder in folds that share no near-duplicate prompts."""
+
+    path: str = ""
+    """As of `Folder`; its test rows are not touched."""
+    fold: int = 0
+    """The fold that is held out, in [0, count); the others are trained on."""
+    count: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.count <= 1000 or not 0 <= self.fold < self.count:
+            raise ValueError(
+                f"source.Fold: fold is {self.fold} of {self.count}; there should be 2 "
+                "or more, counted from 0."
+            )
+
+
+Source = Embedded | Folder | Fold | Release
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,6 +271,52 @@ def with_teacher(
         corpus.rejects + rejects,
         corpus.notes + notes,
     )
+
+
+def read_fold(source: Fold, policy: Policy = Policy()) -> Corpus:
+    """A fold of a folder's train and dev rows as "dev", the other folds as "train".
+
+    Raises:
+      FileNotFoundError: as `read_folder`.
+      ValueError: as `read_folder`, or if a fold has no labelled row.
+    """
+    whole = read_folder(Folder(source.path, source.seed), policy)
+    rows = whole.rows["train"] + whole.rows["dev"]
+    number = cluster_folds(rows, source.count, seed=source.seed)
+    split = {
+        "train": [row for row, n in zip(rows, number, strict=True) if n != source.fold],
+        "dev": [row for row, n in zip(rows, number, strict=True) if n == source.fold],
+        "test": [],
+    }
+    for name in ("train", "dev"):
+        if not any(row.where.any() for row in split[name]):
+            raise ValueError(
+                f"{source.path}: fold {source.fold} of {source.count} leaves {name} "
+                "without a labelled row; there should be fewer folds or more prompts."
+            )
+    note = f"fold {source.fold} of {source.count}: {len(split['train'])} rows to train "
+    note += f"on, {len(split['dev'])} held out"
+    return Corpus(split, whole.rejects, [*whole.notes, note])
+
+
+def cluster_folds(rows: list[Row], count: int = 5, *, seed: int = 0) -> np.ndarray:
+    """The fold of each row: components of near-duplicate prompts stay together.
+
+    Largest component first, into the emptiest fold.
+
+    Args:
+      rows: N rows.
+      count: number of folds.
+      seed: of the order of components of equal size.
+
+    Returns:
+      `[N]` int in [0, count).
+    """
+    prompts = [row.prompt for row in rows]
+    component = splits.prompt_components(prompts)
+    shares = {str(fold): 1.0 for fold in range(count)}
+    names = splits.assign_components(component, prompts, shares, seed=seed)
+    return np.array([int(name) for name in names], np.int32)
 
 
 def _assemble(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A trained evaluator -> scores for texts."""
 
+from fulcra_jax.inference.definitions import with_definitions as with_definitions
 from fulcra_jax.inference.predictor import Predictor as Predictor
 from fulcra_jax.inference.predictor import Scores as Scores
 from fulcra_jax.inference.predictor import evaluator_id as evaluator_id

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run or a model directory -> value scores of (prompt, response) pairs."""
 
+import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from fulcra_jax import convert, models, values
-from fulcra_jax.configs import EvaluatorConfig
+from fulcra_jax.configs import EvaluatorConfig, TokenHead
 from fulcra_jax.convert.checkpoint import WEIGHTS
 from fulcra_jax.data import batches
 from fulcra_jax.data.tokenizer import Encoded, PairTokenizer
+from fulcra_jax.inference.definitions import with_definitions
 
 LADDER = (32, 64, 128, 256, 512)
 
@@ -23,7 +25,8 @@ class Scores(NamedTuple):
     """What the evaluator says of N responses."""
 
     scores: np.ndarray
-    """`[N, 10]` float32 in [-1, 1]: P(+1) - P(-1), or tanh of the logit."""
+    """`[N, 10]` float32 in [-1, 1]: P(+1) - P(-1), or tanh of the logit; one column for
+    each of other values."""
     probs: np.ndarray
     """`[N, 10, 3]` float32 of (-1, 0, +1); NaN under the link "tanh"."""
 
@@ -172,6 +175,7 @@ class Predictor:
                 f"{path}: is neither a run, which has a config.py, nor a model, which "
                 "has a config.json."
             )
+        models.load_registered()
         config, params = convert.load(path)
         if not isinstance(config, EvaluatorConfig):
             raise ValueError(
@@ -190,6 +194,33 @@ class Predictor:
             tokenizer,
             max_length=tokenizer.max_length or config.encoder.max_position_embeddings,
             batch_size=batch_size,
+        )
+
+    def for_values(self, definitions: Mapping[str, str]) -> "Predictor":
+        """The same evaluator for other values, judged by their definitions alone.
+
+        Args:
+          definitions: name -> definition of V values; they are the columns of the
+            scores, in this order.
+
+        Raises:
+          ValueError: if the evaluator's head reads no definitions, or one is empty.
+        """
+        head = self.config.head
+        if not head.reads_definitions or isinstance(head, TokenHead):
+            raise ValueError(
+                f"predictor.for_values: the evaluator has a {type(head).__name__}, "
+                "which has learned its values; one that reads definitions is needed, "
+                "as PromptedHead(), or QueryHead(values='definition')."
+            )
+        head = with_definitions(head, self.tokenizer, definitions)
+        return Predictor(
+            dataclasses.replace(self.config, head=head),
+            self.params,
+            self.tokenizer,
+            max_length=self.max_length,
+            ladder=self._ladder,
+            batch_size=self._batch_size,
         )
 
     def score(
@@ -224,7 +255,7 @@ class Predictor:
           ValueError: if a pair holds an id or a type that the encoder has no row for,
             or is longer than its absolute positions reach.
         """
-        N, V = len(encoded.ids), len(values.BASIC)
+        N, V = len(encoded.ids), self.config.head.num_values
         for row, (ids, types) in enumerate(
             zip(encoded.ids, encoded.types, strict=True)
         ):

@@ -10,10 +10,14 @@ try:
     from fulcra_jax.models.deberta import Deberta as Deberta
 except ModuleNotFoundError as error:
     raise _extras.missing("fulcra_jax.models", "models", error) from error
+from fulcra_jax.models.composed_heads import aggregate_items as aggregate_items
 from fulcra_jax.models.deberta import PositionTables as PositionTables
 from fulcra_jax.models.deberta import position_tables as position_tables
 from fulcra_jax.models.evaluator import Evaluator as Evaluator
 from fulcra_jax.models.evaluator import apply_evaluator as apply_evaluator
+from fulcra_jax.models.head_modules import load_registered as load_registered
+from fulcra_jax.models.head_modules import register_head as register_head
+from fulcra_jax.models.heads import HeadModule as HeadModule
 from fulcra_jax.models.heads import HeadOutput as HeadOutput
 from fulcra_jax.models.heads import SharedHeadModule as SharedHeadModule
 from fulcra_jax.models.heads import probs as probs

@@ -38,6 +38,7 @@ def disentangled_attention(
     slot_of_distance: np.ndarray | None,
     scale: float,
     segment_ids: jax.Array | None = None,
+    reads: jax.Array | None = None,
     form: Form = "skew",
     pad_rows: PadRows = "uniform",
     dropout_rate: float = 0.0,
@@ -60,6 +61,8 @@ def disentangled_attention(
       slot_of_distance: `[2 T - 1]` int into P; may be None if both tables are.
       scale: one over the square root of head width times number of terms.
       segment_ids: `[B, T]` int; tokens of different segments do not see each other.
+      reads: `[B, T]` int: a segment that a token sees besides its own, one-way; None is
+        none. Forms "skew" and "gather" only.
       form: "skew"; "gather" for the reference; on a GPU "cudnn", on a TPU "pallas",
         which hand the position terms to a kernel as a bias (`accelerators`); on a TPU
         "fused", whose kernel computes them (`fused`), with the gradient of "skew".
@@ -105,6 +108,7 @@ def disentangled_attention(
         v=(v, "H B T K"),
         mask=(mask, "B T"),
         segment_ids=(segment_ids, "B T"),
+        reads=(reads, "B T"),
     )
     forms, pads = get_args(Form), get_args(PadRows)
     _check.known("attention.disentangled_attention", "form", form, forms)
@@ -136,6 +140,12 @@ def disentangled_attention(
             f"attention.disentangled_attention: form {form!r} knows no dropout, "
             f"but dropout_rate is {dropout_rate}; use form 'skew' or rate 0."
         )
+    if reads is not None and (segment_ids is None or form not in ("skew", "gather")):
+        raise ValueError(
+            f"attention.disentangled_attention: reads are given with form {form!r} and "
+            f"segment_ids {'missing' if segment_ids is None else 'given'}; they need "
+            "segment_ids, and form 'skew' or 'gather'."
+        )
     if form in ("cudnn", "pallas"):
         return _by_kernel(
             form,
@@ -155,7 +165,8 @@ def disentangled_attention(
     plan = chunked.Plan(within, scale, slot_of_distance, block, dropout_rate, keep)
     heads = chunked.Heads(q, k, v, pos_q, pos_k, keys)
     dtype = jnp.promote_types(q.dtype, jnp.float32)
-    who = chunked.who(mask, segment_ids, dtype, padding_asks=pad_rows == "keys")
+    padding_asks = pad_rows == "keys"
+    who = chunked.who(mask, segment_ids, dtype, padding_asks=padding_asks, reads=reads)
     if form == "gather":
         return plan.forward(heads, who)[0]
     if form == "fused":

@@ -56,7 +56,7 @@ class Kept:
 class Who:
     """A query attends to the keys of its own number, `[B, T]` int32 both.
 
-    Two rows of numbers in place of an array `[B, T, S]` of permissions.
+    Rows of numbers in place of an array `[B, T, S]` of permissions.
     """
 
     asks: jax.Array
@@ -64,14 +64,24 @@ class Who:
     least: jax.Array
     """`[B, T]` float: the score of what a query may not attend to. A query without any
     key has zero there: all its scores are equal, and their logarithm is a number."""
+    reads: jax.Array | None = None
+    """`[B, T]` int32: a second number that the query attends to, or None."""
 
     def may(self) -> jax.Array:
         """`[B, T, S]` bool."""
-        return self.asks[:, :, None] == self.answers[:, None, :]
+        own = self.asks[:, :, None] == self.answers[:, None, :]
+        if self.reads is None:
+            return own
+        return own | (self.reads[:, :, None] == self.answers[:, None, :])
 
 
 def who(
-    mask: jax.Array, segment_ids: jax.Array | None, dtype: Any, *, padding_asks: bool
+    mask: jax.Array,
+    segment_ids: jax.Array | None,
+    dtype: Any,
+    *,
+    padding_asks: bool,
+    reads: jax.Array | None = None,
 ) -> Who:
     """Who attends to whom.
 
@@ -80,6 +90,7 @@ def who(
       segment_ids: `[B, T]` int, or None for one segment.
       dtype: of the scores.
       padding_asks: whether padding attends to the tokens of its segment, or to none.
+      reads: `[B, T]` int: a segment that a token attends to besides its own, or None.
 
     >>> pair = who(jnp.array([[True, False]]), None, jnp.float32, padding_asks=True)
     >>> pair.may().tolist()
@@ -91,9 +102,14 @@ def who(
     nobody = jnp.iinfo(jnp.int32).min
     asks = number if padding_asks else jnp.where(mask, number, nobody + 1)
     answers = jnp.where(mask, number, nobody)
-    some = (asks[:, :, None] == answers[:, None, :]).any(-1)
+    if reads is not None:
+        reads = jnp.where(mask, jnp.asarray(reads, jnp.int32), asks)
     # A finite minimum: minus infinity minus itself is no number.
-    return Who(asks, answers, jnp.where(some, jnp.finfo(dtype).min, 0).astype(dtype))
+    least = jnp.asarray(jnp.finfo(dtype).min, dtype)
+    pair = Who(asks, answers, least, reads)
+    return dataclasses.replace(
+        pair, least=jnp.where(pair.may().any(-1), least, jnp.zeros((), dtype))
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -70,6 +70,7 @@ class Deberta(nn.Module):
         segment_ids: jax.Array | None = None,
         *,
         token_type_ids: jax.Array | None = None,
+        reads: jax.Array | None = None,
         deterministic: bool,
         all_states: bool = False,
         query_positions: jax.Array | None = None,
@@ -85,6 +86,8 @@ class Deberta(nn.Module):
             These are not BERT's "segments" A and B, which are token types.
           token_type_ids: `[B, T]` int, as `input_ids`; None means zeros. Only by
             keyword. Without effect when the model has no token types.
+          reads: `[B, T]` int; a segment that a token sees besides its own, as a
+            definition reads a text that does not read it. Needs `segment_ids`.
           deterministic: True turns dropout off; else pass `rngs={"dropout": key}`.
           all_states: return a tuple of L + 1 arrays, embeddings first.
           query_positions: `[1 or B, T, D]` absolute position embeddings for the
@@ -142,7 +145,7 @@ class Deberta(nn.Module):
             for i in range(config.num_hidden_layers)
         ]
         for i, layer in enumerate(layers):
-            x = layer(states[-1], *around[i])
+            x = layer(states[-1], *around[i], None, reads)
             if i == 0 and config.conv_kernel_size:
                 conv = Conv(config, self.dtype, name="conv")
                 x = conv(states[0], x, mask, segment_ids, deterministic)
@@ -257,18 +260,20 @@ class Layer(nn.Module):
         tables: tuple[jax.Array | None, jax.Array | None] | None,
         deterministic: bool,
         asking: jax.Array | None = None,
+        reads: jax.Array | None = None,
     ) -> jax.Array:
         """`[B, T, D]` to `[B, T, D]`.
 
         `relative` are the `[P, D]` position rows that are used, or `tables` what this
         layer makes of all of them. `asking` are `[B, T, D]` states that stand in for x
-        as queries and residual.
+        as queries and residual. `reads` are the `[B, T]` segments that tokens see
+        besides their own.
         """
         config, dtype = self.config, self.dtype
         rate = config.hidden_dropout_prob
         asking = x if asking is None else asking
         y = Attention(config, dtype, self.form, name="attention")(
-            x, mask, segment_ids, relative, tables, deterministic, asking
+            x, mask, segment_ids, relative, tables, deterministic, asking, reads
         )
         y = _dropout(self, y, rate, deterministic)
         x = _norm(config, dtype, "attention_norm")(asking + y)
@@ -296,6 +301,7 @@ class Attention(nn.Module):
         tables: tuple[jax.Array | None, jax.Array | None] | None,
         deterministic: bool,
         asking: jax.Array,
+        reads: jax.Array | None,
     ) -> jax.Array:
         """`[B, T, D]` to `[B, T, D]`, before dropout and residual."""
         config, is_v1 = self.config, self.config.model_type == "deberta"
@@ -337,6 +343,7 @@ class Attention(nn.Module):
             slot_of_distance=None if pos_q is None and pos_k is None else used.slots,
             scale=(K * config.terms) ** -0.5,
             segment_ids=segment_ids,
+            reads=reads,
             form=self.form,
             pad_rows="keys" if config.model_type == "bert" else "uniform",
             dropout_rate=rate,

@@ -7,11 +7,13 @@ from typing import Any, cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fulcra_jax.configs import EvaluatorConfig
-from fulcra_jax.models import attention, inputs
+from fulcra_jax.models import attention, inputs, pooling
 from fulcra_jax.models.deberta import Deberta, PositionTables, Remat
-from fulcra_jax.models.heads import HeadOutput, SharedHeadModule
+from fulcra_jax.models.head_modules import check_head, module_of
+from fulcra_jax.models.heads import HeadOutput
 
 
 class Evaluator(nn.Module):
@@ -39,7 +41,8 @@ class Evaluator(nn.Module):
         inputs.check_config("evaluator.Evaluator", self.config, EvaluatorConfig)
         encoder = self.config.encoder
         self.encoder = Deberta(encoder, self.dtype, self.form, self.remat)
-        self.head = SharedHeadModule(
+        check_head(self.config.head)
+        self.head = module_of(self.config.head)(
             self.config.head,
             self.config.num_classes,
             self.dtype,
@@ -85,6 +88,8 @@ class Evaluator(nn.Module):
                 "mask": mask,
                 "segment_ids": segment_ids,
                 "token_type_ids": token_type_ids,
+                "num_segments": num_segments,
+                "reads": None,
             }
         )
         hidden = self.encoder(
@@ -92,17 +97,38 @@ class Evaluator(nn.Module):
             batch["mask"],
             batch["segment_ids"],
             token_type_ids=batch["token_type_ids"],
+            reads=batch["reads"],
             tables=tables,
             deterministic=deterministic,
         )
-        logits = self.head(
+        definitions = None
+        if self.config.head.encodes_definitions:
+            definitions = self._definitions(tables, deterministic)
+        return self.head(
             hidden,
             batch["mask"],
             batch["segment_ids"],
             num_segments=num_segments,
+            definitions=definitions,
             deterministic=deterministic,
         )
-        return HeadOutput(logits)
+
+    def _definitions(
+        self, tables: PositionTables | None, deterministic: bool
+    ) -> jax.Array:
+        """`[V, D]`: the mean over the tokens of each value's definition."""
+        rows = cast(Any, self.config.head).definitions
+        length = max(map(len, rows))
+        ids = np.array([[*row, *[0] * (length - len(row))] for row in rows], np.int32)
+        mask = np.arange(length) < np.array([len(row) for row in rows])[:, None]
+        hidden = self.encoder(
+            jnp.asarray(ids),
+            jnp.asarray(mask),
+            token_type_ids=jnp.zeros_like(ids),
+            tables=tables,
+            deterministic=deterministic,
+        )
+        return pooling.pooled(hidden, jnp.asarray(mask)[:, None], "mean")[:, 0]
 
 
 def apply_evaluator(

@@ -104,6 +104,7 @@ from fulcra_jax.scoring.risk import risk_coverage as risk_coverage
 from fulcra_jax.scoring.sets import set_alpha as set_alpha
 from fulcra_jax.scoring.sets import set_distance as set_distance
 from fulcra_jax.scoring.sets import signed_sets as signed_sets
+from fulcra_jax.scoring.significance import benjamini_hochberg as benjamini_hochberg
 from fulcra_jax.scoring.standard_errors import Agreement as Agreement
 from fulcra_jax.scoring.standard_errors import agreement_interval as agreement_interval
 from fulcra_jax.scoring.standard_errors import chance_corrected as chance_corrected

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fulcra_jax.configs import NUM_CLASSES, DebertaConfig, EvaluatorConfig
+from fulcra_jax.configs import DebertaConfig, EvaluatorConfig
 
 # Rows, inner width, columns. The first is a layer of deberta-v3-base.
 _ON_CPU = ((1024, 768, 3072), (2048, 2048, 2048))
@@ -152,12 +152,13 @@ def evaluator_flops(
             raise ValueError(
                 f"ceiling.evaluator_flops: {name} is {number}; it should be at least 1."
             )
-    parts = encoder_flops(config.encoder, rows, length)
+    head, D = config.head, config.encoder.hidden_size
+    parts = encoder_flops(config.encoder, *head.reads(rows, length, segments))
+    if head.encodes_definitions:
+        longest = max(map(len, getattr(head, "definitions", ())), default=1)
+        beside = encoder_flops(config.encoder, head.num_values, longest)
+        parts = {name: parts[name] + flops for name, flops in beside.items()}
     if not positions:
         del parts["positions"]
-    head, D = config.head, config.encoder.hidden_size
-    hidden = head.width(D)
-    read_off = rows * (length if head.pool == "logsumexp" else segments)
-    outputs = head.num_values * NUM_CLASSES[config.link]
-    parts["head"] = 2 * read_off * (D * hidden + (hidden or D) * outputs)
+    parts["head"] = int(rows * head.flops(D, config.num_classes, length, segments))
     return 3.0 * sum(parts.values())

@@ -2,7 +2,7 @@
 """Where each array lives on the mesh: ordered tables, first match wins.
 
 `jax.jit` with these shardings is what used to be called pjit. A model holds no sharding
-code; a new head needs a row in `HEADS` here.
+code; a head whose layers are named as those here needs no row of its own.
 """
 
 import dataclasses
@@ -38,8 +38,8 @@ ENCODER: Rules = (
     (r"encoder/.*(bias|scale)", P()),
 )
 HEADS: Rules = (
-    (r"head/(dense|values)/kernel", P("fsdp", None)),
-    (r"head/.*(bias|scale)", P()),
+    (r"head/\w+/kernel", P("fsdp", None)),
+    (r"head/.*", P()),
 )
 PARAMS: Rules = (*ENCODER, *HEADS)
 """The parameters of an evaluator."""

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compares value heads on the same encoder and rows, with intervals and costs.
+
+python -m experiments.compare_heads screen --data FOLDER --encoder DIR
+
+    trains each recipe once on train, short (128 tokens, 4 epochs), judges it on dev.
+
+python -m experiments.compare_heads final --data FOLDER --encoder DIR --recipes A B+C
+
+    trains each recipe with three seeds on train, judged on dev, and on five folds of
+    train + dev that share no near-duplicate prompts. "prompted" takes one seed.
+
+python -m experiments.compare_heads zero-shot --data FOLDER --encoder DIR
+
+    leaves one value's labels out of the training and scores it from its definition.
+
+python -m experiments.compare_heads report --data FOLDER
+
+    makes the tables again from what is finished, without training.
+
+--size debug does all of it on the embedded corpus with a tiny encoder in two minutes.
+
+A recipe is variants joined by "+", as query+ordinal; --list names them. A finished cell
+is a row of CELLS/cells.csv with its predictions beside it, and is not trained again,
+also on another machine that has that folder; a killed one resumes from its checkpoint.
+Two processes may work on the same folder with different --recipes.
+
+A head of your own: a module on the path that calls fulcra_jax.models.register_head and
+experiments.heads.variants.register, named in the environment variable FULCRA_HEADS.
+"""
+
+import dataclasses
+import pathlib
+import sys
+import time
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import tyro
+
+from experiments import prepare
+from experiments.exits import exit_code
+from experiments.heads import report, running, summary, variants, zero_shot
+from experiments.heads.cells import DEFAULT, Cells, Key
+from experiments.recipes import RECIPES
+from fulcra_jax import models
+
+Stage = Literal["screen", "final", "zero-shot", "report"]
+FINAL = ("shared", "query", "tokens", "film", "prompted-packed", "prompted")
+ONE_SEED = ("prompted",)
+REFERENCES = ("TF-IDF + LR", "torch-linear")
+"""Systems that recipes are compared with, besides the baseline."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """What is compared on which rows."""
+
+    stage: Annotated[Stage, tyro.conf.Positional]
+    """screen, final, zero-shot or report."""
+    data: str = ""
+    """A folder in FULCRA's format; empty takes the embedded corpus (--size debug)."""
+    encoder: str = ""
+    """A Hugging Face directory of the encoder that all heads share."""
+    recipes: tuple[str, ...] = ()
+    """Variants joined by "+"; empty takes the stage's own list."""
+    seeds: int = 3
+    """Of the final stage."""
+    folds: int = 5
+    """Of the final stage; 0 judges on dev only."""
+    only: Literal["", "dev", "folds"] = ""
+    """Part of the final stage to run."""
+    baseline: str = "shared"
+    """The recipe that others are compared with."""
+    out: str = "runs/heads"
+    """Folder of the runs, while they are trained, and of the tables."""
+    cells: str = ""
+    """Folder of the finished cells; empty is experiments/figures/heads, or OUT/cells of
+    --size debug."""
+    size: Literal["full", "debug"] = "full"
+    """debug: a tiny encoder from random weights, two recipes, two folds, one seed."""
+    list: bool = False
+    """Name the variants and stop."""
+
+    def __post_init__(self) -> None:
+        for field, low, high in (("seeds", 1, 100), ("folds", 0, 100)):
+            if not low <= getattr(self, field) <= high:
+                raise ValueError(
+                    f"compare_heads: {field} is {getattr(self, field)}; it should be "
+                    f"in [{low}, {high}]."
+                )
+        if self.folds == 1:
+            raise ValueError("compare_heads: folds is 1; it should be 0, or 2 or more.")
+        if len(set(self.recipes)) != len(self.recipes):
+            raise ValueError("compare_heads: a recipe stands twice in --recipes.")
+
+
+def compare(arguments: Arguments) -> None:
+    """Runs what is missing of a stage, then writes its tables."""
+    models.load_registered()
+    if arguments.list:
+        for name, (text, _) in variants.VARIANTS.items():
+            print(f"{name:18} {text}")
+        return
+    setting, cells = setting_of(arguments), Cells(cells_folder(arguments))
+    if arguments.stage == "zero-shot":
+        wanted = zero_shot.keys(arguments.recipes or zero_shot.RECIPES, setting)
+    else:
+        wanted = keys_of(arguments)
+    for recipe in {key.recipe for key in wanted} - set(running.FLOORS):
+        if recipe != "torch-linear":
+            variants.apply(setting.base, recipe)  # a wrong name is told before hours
+    if arguments.stage != "report":
+        run_missing(setting, cells, wanted)
+    write(arguments, setting, cells, wanted)
+
+
+def setting_of(arguments: Arguments) -> running.Setting:
+    """The base recipe, rows and encoder; refuses what cannot work."""
+    base = RECIPES["debug" if arguments.size == "debug" else "small"][1]
+    if arguments.size == "debug":
+        base = dataclasses.replace(base, steps=20)
+    elif not arguments.data:
+        raise ValueError("compare_heads: give rows with --data FOLDER.")
+    elif not arguments.encoder and arguments.stage != "report":
+        raise ValueError(
+            "compare_heads: give the encoder that all heads share with --encoder DIR, "
+            "a Hugging Face directory."
+        )
+    if arguments.stage == "screen" and arguments.size == "full":
+        base = variants.apply(base, "short")
+    return running.Setting(
+        base, arguments.data, arguments.encoder, pathlib.Path(arguments.out)
+    )
+
+
+def cells_folder(arguments: Arguments) -> pathlib.Path:
+    """Where finished cells lie; screening has a folder of its own."""
+    if arguments.cells:
+        return pathlib.Path(arguments.cells)
+    if arguments.size == "debug":
+        return pathlib.Path(arguments.out) / "cells"
+    return DEFAULT / "screen" if arguments.stage == "screen" else DEFAULT
+
+
+def keys_of(arguments: Arguments) -> list[Key]:
+    """The cells of a stage, cheap and telling ones first."""
+    debug = arguments.size == "debug"
+    if arguments.stage == "screen":
+        recipes = arguments.recipes or (
+            ("shared", "query") if debug else variants.SCREENED
+        )
+        return [Key(recipe, "dev", 0) for recipe in (*running.FLOORS, *recipes)]
+    recipes = arguments.recipes or (("shared", "query") if debug else FINAL)
+    seeds = range(1 if debug else arguments.seeds)
+    folds = min(arguments.folds, 2) if debug else arguments.folds
+    if debug and not arguments.data:
+        folds = 0  # the embedded corpus has its own splits
+    wanted: list[Key] = []
+    names = ["dev"] if arguments.only != "folds" else []
+    names += [f"fold{fold}" for fold in range(folds)] if arguments.only != "dev" else []
+    wanted += [Key(name, split, 0) for name in running.FLOORS for split in names]
+    for seed in seeds:
+        for recipe in recipes:
+            if seed and recipe.split("+")[0] in ONE_SEED:
+                continue
+            wanted += [Key(recipe, split, seed) for split in names]
+    return wanted
+
+
+def run_missing(setting: running.Setting, cells: Cells, wanted: Sequence[Key]) -> None:
+    """Trains what is not finished, one cell after the other."""
+    finished = cells.read()
+    settings = {key: settings_of(setting, key) for key in wanted}
+    stale = [k for k in wanted if k in finished and finished[k].settings != settings[k]]
+    if stale:
+        raise ValueError(
+            f"compare_heads: {len(stale)} cells in {cells.folder} are of other rows, "
+            f"another encoder or another configuration, the first is {stale[0]} "
+            f"({finished[stale[0]].settings}, now {settings[stale[0]]}); remove their "
+            "rows, or give another folder with --cells."
+        )
+    missing = [key for key in wanted if key not in finished]
+    print(
+        f"{len(wanted) - len(missing)} of {len(wanted)} cells are finished", flush=True
+    )
+    spent: list[float] = []
+    for number, key in enumerate(missing, 1):
+        print(f"--- cell {number} of {len(missing)}: {key}", flush=True)
+        begun = time.monotonic()
+        cell = running.run_cell(setting, key, cells)
+        if key.recipe not in running.FLOORS:
+            spent.append(time.monotonic() - begun)
+        left = (len(missing) - number) * (sum(spent) / len(spent) if spent else 0.0)
+        print(
+            f"--- {key}: macro-F1 {cell.macro_f1:.3f}, F1 -1 {cell.f1_opposed:.3f}, "
+            f"{cell.seconds:.0f} s; about {left / 60:.0f} minutes left",
+            flush=True,
+        )
+
+
+def settings_of(setting: running.Setting, key: Key) -> str:
+    """The digest that a cell must have to be this one."""
+    plain = key.recipe in running.FLOORS
+    named = dataclasses.replace(key, recipe="shared") if plain else key
+    return running.settings_of(running.config_of(setting, named), key.recipe)
+
+
+def write(
+    arguments: Arguments,
+    setting: running.Setting,
+    cells: Cells,
+    wanted: Sequence[Key],
+) -> None:
+    """Tables and pictures of what is finished."""
+    folder = pathlib.Path(arguments.out)
+    if arguments.stage == "zero-shot":
+        print(zero_shot.write(cells, setting, wanted, folder))
+        return
+    finished = cells.read()
+    recipes = list(dict.fromkeys(key.recipe for key in (*wanted, *finished)))
+    against = [arguments.baseline, *REFERENCES]
+    parts = {"dev": ["dev"], "folds": []}
+    parts["folds"] = sorted(
+        {k.split for k in (*wanted, *finished) if "fold" in k.split}
+    )
+    for part, names in parts.items():
+        if not names or not any(key.split in names for key in finished):
+            continue
+        rows = {}
+        for split in names:
+            config = running.config_of(setting, Key("shared", split, 0))
+            rows[split] = prepare.read_corpus(config).rows["dev"]
+        held = summary.held_rows(rows)
+        systems = summary.systems_of(cells, held, recipes, {})
+        if not systems:
+            continue
+        stage = "screening" if arguments.stage == "screen" else "heads"
+        where = "dev" if part == "dev" else f"{len(names)} folds, pooled"
+        text = report.write(
+            summary.summarise(systems, held, against),
+            folder,
+            f"{stage} {part}: {where}",
+        )
+        print(text)
+    print(f"written to {folder}/")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+
+    def work() -> None:
+        arguments = tyro.cli(
+            Arguments, args=argv, prog="python -m experiments.compare_heads",
+            description=__doc__,
+        )  # fmt: skip
+        compare(arguments)
+
+    return exit_code(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finished cells of the comparison: a row of a CSV each, and what it predicted.
+
+The folder is part of the repository, so that a comparison goes on where it was left,
+on another machine too:
+
+cells.csv                   a row for each finished cell, appended as it ends
+RECIPE.SPLIT.SEED.npz       its probabilities on the held-out rows, in float16
+"""
+
+import csv
+import dataclasses
+import fcntl
+import hashlib
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fulcra_jax.data.rows import Row
+
+DEFAULT = pathlib.Path(__file__).parents[1] / "figures" / "heads"
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Key:
+    """Which cell: what was trained, on what, with which seed."""
+
+    recipe: str
+    split: str
+    """"dev", or "fold0", "fold1", ...; "zero-shot:VALUE"."""
+    seed: int
+
+    @property
+    def file(self) -> str:
+        """Name of the file of its predictions."""
+        return f"{self.recipe}.{self.split.replace(':', '-')}.{self.seed}.npz"
+
+    def __str__(self) -> str:
+        return f"{self.recipe}, {self.split}, seed {self.seed}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A finished cell."""
+
+    recipe: str
+    split: str
+    seed: int
+    settings: str
+    """Digest of all that decides the numbers: configuration, rows, encoder."""
+    rows: int
+    accuracy: float
+    macro_f1: float
+    f1_opposed: float
+    f1_none: float
+    f1_supported: float
+    steps: int
+    seconds: float
+    """Wall time of the training."""
+    gflops: float
+    """Of judging one response, forward, mean over the held-out rows."""
+    passes: int
+    """Of the encoder, per response."""
+    parameters: int
+    device: str
+    commit: str
+
+    @property
+    def key(self) -> Key:
+        """Which cell it is."""
+        return Key(self.recipe, self.split, self.seed)
+
+
+FIELDS = [field.name for field in dataclasses.fields(Cell)]
+
+
+class Cells:
+    """The cells of a folder."""
+
+    def __init__(self, folder: str | pathlib.Path = DEFAULT) -> None:
+        """Reads nothing yet; the folder is made with the first cell."""
+        self.folder = pathlib.Path(folder)
+        self.table = self.folder / "cells.csv"
+
+    def read(self) -> dict[Key, Cell]:
+        """All finished cells; of a cell that stands there twice the last.
+
+        Raises:
+          ValueError: if the table has other columns or a field that is no number.
+        """
+        if not self.table.is_file():
+            return {}
+        found: dict[Key, Cell] = {}
+        with self.table.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            if reader.fieldnames != FIELDS:
+                raise ValueError(
+                    f"{self.table}: its columns are {reader.fieldnames}; they should "
+                    f"be {', '.join(FIELDS)}."
+                )
+            for line, entries in enumerate(reader, 2):
+                cell = _parsed(entries, f"{self.table}, line {line}")
+                found[cell.key] = cell
+        return found
+
+    def add(self, cell: Cell, keys: np.ndarray, probs: np.ndarray) -> None:
+        """Writes the predictions, then the row that says they are whole."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / cell.key.file
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            np.savez_compressed(file, keys=keys, probs=probs.astype(np.float16))
+        partial.replace(path)
+        with self.table.open("a", newline="", encoding="utf-8") as file:
+            # Several processes may share the folder.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+            if file.seek(0, 2) == 0:
+                writer.writeheader()
+            writer.writerow(dataclasses.asdict(cell))
+
+    def probs(self, key: Key, keys: np.ndarray) -> np.ndarray:
+        """`[N, 10, 3]` float32: what a cell said of rows, in their order.
+
+        Raises:
+          FileNotFoundError: if its file is missing.
+          ValueError: if it lacks a row.
+        """
+        path = self.folder / key.file
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing, but {self.table} names it.")
+        with np.load(path) as stored:
+            place = {name: i for i, name in enumerate(stored["keys"].tolist())}
+            missing = [name for name in keys.tolist() if name not in place]
+            if missing:
+                raise ValueError(
+                    f"{path}: lacks {len(missing)} of {len(keys)} rows; it is of other "
+                    "rows than these."
+                )
+            return stored["probs"][[place[name] for name in keys.tolist()]].astype(
+                np.float32
+            )
+
+
+def row_keys(rows: Sequence[Row]) -> np.ndarray:
+    """`[N]` uint64: what tells rows apart, whatever their order."""
+    texts = (f"{row.prompt}\0{row.response}" for row in rows)
+    digests = (hashlib.sha256(t.encode("utf-8", "backslashreplace")) for t in texts)
+    return np.array([int.from_bytes(d.digest()[:8], "big") for d in digests], np.uint64)
+
+
+def _parsed(entries: dict[str, Any], where: str) -> Cell:
+    kinds = {"str": str, "int": int, "float": float}
+    try:
+        return Cell(
+            **{
+                field.name: kinds[str(field.type)](entries[field.name])
+                if isinstance(field.type, str)
+                else field.type(entries[field.name])
+                for field in dataclasses.fields(Cell)
+            }
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: cannot be read ({error}).") from None

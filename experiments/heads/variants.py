@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What may differ between recipes, by name; "query+items" is two at once.
+
+A variant is a function from a configuration to another. One's own comes from a module
+that the environment variable FULCRA_HEADS names:
+
+    variants.register("mine", "my head", variants.with_head(MyHead()))
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from experiments.config import Config
+from fulcra_jax import configs
+from fulcra_jax.configs import Head
+
+Variant = Callable[[Config], Config]
+
+
+def with_head(head: Head, **fields: Any) -> Variant:
+    """A variant with another head; `fields` are those of the evaluator."""
+
+    def change(config: Config) -> Config:
+        evaluator = dataclasses.replace(config.evaluator, head=head, **fields)
+        return dataclasses.replace(config, evaluator=evaluator)
+
+    return change
+
+
+def with_link(link: str) -> Variant:
+    """A variant with another link."""
+
+    def change(config: Config) -> Config:
+        evaluator = dataclasses.replace(config.evaluator, link=link)  # pyright: ignore
+        return dataclasses.replace(config, evaluator=evaluator)
+
+    return change
+
+
+def with_loss(**fields: Any) -> Variant:
+    """A variant with another loss."""
+    return lambda config: dataclasses.replace(
+        config, loss=dataclasses.replace(config.loss, **fields)
+    )
+
+
+def with_optimizer(**fields: Any) -> Variant:
+    """A variant with another optimizer."""
+    return lambda config: dataclasses.replace(
+        config, optimizer=dataclasses.replace(config.optimizer, **fields)
+    )
+
+
+def with_text(**fields: Any) -> Variant:
+    """A variant that reads texts otherwise."""
+    return lambda config: dataclasses.replace(
+        config, text=dataclasses.replace(config.text, **fields)
+    )
+
+
+def _prompted(config: Config) -> Config:
+    """One text a row: about as many texts a step as the packed rows hold."""
+    config = with_head(configs.PromptedHead())(config)
+    lengths = tuple(n for n in (64, 128, 192, 256) if n < config.text.max_length)
+    text = dataclasses.replace(config.text, packed=False, ladder=lengths or (64,))
+    return dataclasses.replace(config, text=text, batch_size=12)
+
+
+_DEFINITION = "definition"
+VARIANTS: dict[str, tuple[str, Variant]] = {
+    "shared": (
+        "one hidden layer and one projection for all values, mean of the tokens",
+        with_head(configs.SharedHead(pool="mean")),
+    ),
+    "linear": (
+        "one linear projection, mean of the tokens",
+        with_head(configs.SharedHead(pool="mean", hidden=0)),
+    ),
+    "first": (
+        "hidden layer on the first token, as Hugging Face's classifier",
+        with_head(configs.SharedHead(pool="first")),
+    ),
+    "logsumexp": (
+        "linear logits of every token, pooled smoothly",
+        with_head(configs.SharedHead(pool="logsumexp", hidden=0)),
+    ),
+    "independent": (
+        "a hidden layer of 64 for each value",
+        with_head(configs.IndependentHead(pool="mean", hidden=64)),
+    ),
+    "film": (
+        "one head for all values, scaled and shifted by a learned vector",
+        with_head(configs.ConditionedHead()),
+    ),
+    "definition": (
+        "the same by the encoded definition: also for values never seen",
+        with_head(configs.ConditionedHead(values=_DEFINITION)),
+    ),
+    "query": (
+        "each value asks the tokens by a learned vector",
+        with_head(configs.QueryHead()),
+    ),
+    "query-definition": (
+        "each value asks the tokens by its encoded definition",
+        with_head(configs.QueryHead(values=_DEFINITION)),
+    ),
+    "tokens": (
+        "a token for each value before the text",
+        with_head(configs.TokenHead()),
+    ),
+    "tokens-apart": (
+        "the same; the text and the other values do not see it",
+        with_head(configs.TokenHead(sees="text")),
+    ),
+    "prompted": (
+        "the released scheme: a pass for each value, its definition before the text",
+        _prompted,
+    ),
+    "prompted-packed": (
+        "all definitions behind the text in one pass",
+        with_head(configs.PromptedHead(packed=True)),
+    ),
+    "hierarchical": (
+        "54 items, basic values made of them",
+        with_head(configs.HierarchicalHead(pool="mean")),
+    ),
+    "factored": (
+        "relevance times sign",
+        with_head(configs.FactoredHead(pool="mean")),
+    ),
+    "mixture": (
+        "four experts, mixed for each value",
+        with_head(configs.MixtureHead(pool="mean")),
+    ),
+    "ordinal": ("cumulative link in place of three classes", with_link("ordinal")),
+    "tanh": ("one logit, tanh, squared error", with_link("tanh")),
+    "unweighted": ("no class weights", with_loss(class_weights="none")),
+    "smoothing": ("label smoothing .1", with_loss(label_smoothing=0.1)),
+    "one-rate": ("one learning rate for all layers", with_optimizer(layer_decay=1.0)),
+    "no-average": ("the last parameters, not their average", with_optimizer(average=0)),
+    "short": (
+        "128 tokens, 4 epochs: what screening uses",
+        lambda config: dataclasses.replace(
+            with_text(max_length=128)(config), epochs=4.0
+        ),
+    ),
+}
+"""Name -> (what it is, the change)."""
+
+SCREENED = (
+    "shared", "linear", "first", "logsumexp", "independent", "film", "definition",
+    "query", "query-definition", "tokens", "tokens-apart", "prompted-packed",
+    "hierarchical", "factored", "mixture", "shared+ordinal", "shared+tanh",
+    "shared+unweighted", "shared+smoothing", "shared+one-rate", "shared+no-average",
+)  # fmt: skip
+"""What the screening tries, one factor at a time."""
+
+
+def register(name: str, text: str, change: Variant) -> None:
+    """Adds a variant.
+
+    Raises:
+      ValueError: if the name is taken, or has "+" or a blank in it.
+    """
+    if name in VARIANTS or set(name) & set("+ /") or not name:
+        raise ValueError(
+            f"variants.register: {name!r} should be a name that is not taken, without "
+            "'+', '/' and blanks."
+        )
+    VARIANTS[name] = (text, change)
+
+
+def apply(config: Config, recipe: str) -> Config:
+    """The configuration changed by the variants of a recipe, from left to right.
+
+    Raises:
+      KeyError: if one is unknown; the message lists the known.
+    """
+    for name in recipe.split("+"):
+        if name not in VARIANTS:
+            raise KeyError(
+                f"heads: the variant {name!r} is unknown; known are: "
+                f"{', '.join(VARIANTS)}."
+            )
+        config = VARIANTS[name][1](config)
+    return config
