@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A teacher's scores as training rows: which are taken, and which are left out."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -82,6 +83,25 @@ def test_as_many_rows_as_asked_for_are_the_same_by_seed(folder):
     assert chosen(7) == chosen(100) == chosen(0)
 
 
+def test_a_teachers_rows_near_a_fold_are_left_out_of_it(folder):
+    write_labelled(folder / "a.test.jsonl", unique(1, 40))
+    twins = [f"{prompt} again" for prompt in (*unique(8), *unique(1, 40))]
+    write_scored(folder / "official_scores.x.train.jsonl", [*twins, *unique(3, 10)])
+    for fold in range(2):
+        asked = source.Fold(str(folder), fold, 2, teacher=True)
+        rows = source.read_fold(asked).rows
+        held = {f"{row.prompt} again" for row in rows["dev"]}
+        scored = [row.prompt for row in rows["train"] if row.teacher is not None]
+        want = [twin for twin in twins[:8] if twin not in held]
+        assert len(held) == 4
+        assert scored == [*want, *unique(3, 10)]
+        assert all(row.teacher is None for row in rows["dev"])
+    with pytest.raises(
+        ValueError, match=r"source\.Fold: teacher_rows is 2 and teacher F"
+    ):
+        source.Fold(str(folder), teacher_rows=2)
+
+
 def test_rows_near_a_prompt_by_way_of_another_are_left_out(folder):
     rows, _, _ = teacher.read_teacher(folder, [])
     assert len(rows) == 8
@@ -137,6 +157,9 @@ def test_arrays_of_items_and_of_a_teacher(tmp_path, folder):
     scores, counts = teacher.teacher_arrays([given, scored])
     assert counts.tolist() == [[False] * 10, [True] * 10]
     np.testing.assert_array_equal(scores[1], scored.teacher)
+    partly = dataclasses.replace(scored, teacher=np.array([np.nan, *[0.5] * 9]))
+    scores, counts = teacher.teacher_arrays([partly])
+    assert (scores[0, 0], counts[0].tolist()) == (0, [False, *[True] * 9])
     assert source.item_arrays([])[1].shape == (0, 54)
     assert teacher.teacher_arrays([])[0].shape == (0, 10)
 

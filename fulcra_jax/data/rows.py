@@ -84,7 +84,7 @@ class Row:
     file: str
     line: int
     teacher: np.ndarray | None = None
-    """`[10]` float32 in [-1, 1]: another evaluator's scores, in place of labels."""
+    """`[10]` float in [-1, 1]: another evaluator's scores, NaN where it gives none."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,6 @@
 release."""
 
 import dataclasses
-import json
 import pathlib
 import re
 from collections import Counter
@@ -13,18 +12,16 @@ import numpy as np
 
 from fulcra_jax import values
 from fulcra_jax.data import sample, splits, teacher
+from fulcra_jax.data.formats import sniff as sniff
 from fulcra_jax.data.rows import (
     Policy,
     Reject,
     Row,
-    lines_of,
     parse_record,
     read_rows,
 )
 
 SPLITS = ("train", "dev", "test")
-_SNIFFED = 20
-"""Broken lines after which a file counts as unknown."""
 _GIVEN = re.compile(r"(?P<name>.+)\.(?P<split>train|dev|valid|validation|test)\.jsonl")
 
 
@@ -70,11 +67,7 @@ class Folder:
     """Rows of the teacher that are taken, chosen by the seed; 0 takes all."""
 
     def __post_init__(self) -> None:
-        if self.teacher_rows < 0 or (self.teacher_rows and not self.teacher):
-            raise ValueError(
-                f"source.Folder: teacher_rows is {self.teacher_rows} and teacher "
-                f"{self.teacher}; it should be a number of rows, with teacher True."
-            )
+        _check_teacher(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,13 +88,27 @@ class Fold:
     """The fold that is held out, in [0, count); the others are trained on."""
     count: int = 5
     seed: int = 0
+    teacher: bool = False
+    """As of `Folder`; here the rows near a prompt of the fold are left out."""
+    teacher_rows: int = 0
+    """As of `Folder`."""
 
     def __post_init__(self) -> None:
+        _check_teacher(self)
         if not 2 <= self.count <= 1000 or not 0 <= self.fold < self.count:
             raise ValueError(
                 f"source.Fold: fold is {self.fold} of {self.count}; there should be 2 "
                 "or more, counted from 0."
             )
+
+
+def _check_teacher(source: Folder | Fold) -> None:
+    if source.teacher_rows < 0 or (source.teacher_rows and not source.teacher):
+        raise ValueError(
+            f"source.{type(source).__name__}: teacher_rows is {source.teacher_rows} "
+            f"and teacher {source.teacher}; it should be a number of rows, with "
+            "teacher True."
+        )
 
 
 Source = Embedded | Folder | Fold | Release
@@ -163,48 +170,6 @@ def sample_rows(
     ]
 
 
-def sniff(path: str | pathlib.Path) -> str:
-    """The format of a file, judged by its name and its first line that is JSON.
-
-    Returns:
-      "fulcra", "official_scores" (prompt, answer, value_reward), "prompts" (prompt,
-      safety_issues), "preferences" (chosen, rejected), "model_scores" (a table of value
-      vectors of models), "valueeval" (a .tsv) or "unknown".
-
-    Raises:
-      FileNotFoundError: if there is no such file.
-    """
-    path = pathlib.Path(path)
-    if path.suffix == ".tsv":
-        return "valueeval" if path.is_file() else "unknown"
-    if path.suffix not in (".jsonl", ".json"):
-        return "unknown"
-    seen = 0
-    for seen, raw in lines_of(path):
-        try:
-            record = json.loads(raw)
-        except (ValueError, RecursionError):
-            record = None
-        if not isinstance(record, dict):
-            # A broken line says nothing; its reader names it.
-            if seen >= _SNIFFED:
-                break
-            continue
-        keys = set(record)
-        for name, needed in (
-            ("fulcra", {"dialogue"}),
-            ("official_scores", {"prompt", "answer", "value_reward"}),
-            ("preferences", {"chosen", "rejected"}),
-            ("model_scores", {"data"}),
-            ("prompts", {"prompt", "safety_issues"}),
-        ):
-            if needed <= keys:
-                return name
-        # A record that lacks its dialogue is FULCRA's if it has the labels.
-        return "fulcra" if keys & {"value_types", "value_items"} else "unknown"
-    return "unknown" if seen else "empty"
-
-
 def read_folder(source: Folder, policy: Policy = Policy()) -> Corpus:
     """Rows of a folder, or of a single file, by split.
 
@@ -214,6 +179,11 @@ def read_folder(source: Folder, policy: Policy = Policy()) -> Corpus:
       is
         needed has no row.
     """
+    return _taught(_read(source, policy), source)
+
+
+def _read(source: Folder | Fold, policy: Policy) -> Corpus:
+    """The labelled rows of a folder, by split."""
     path = pathlib.Path(source.path)
     if not source.path or not path.exists():
         raise FileNotFoundError(
@@ -253,19 +223,21 @@ def read_folder(source: Folder, policy: Policy = Policy()) -> Corpus:
     for kind, count in sorted(Counter(left.values()).items()):
         names = ", ".join(name for name, other in left.items() if other == kind)
         notes.append(f"left alone ({kind}, {count}): {names}")
-    corpus = _assemble(str(path), given, unsplit, rejects, notes, source.seed)
-    if source.teacher:
-        return with_teacher(corpus, path, most=source.teacher_rows, seed=source.seed)
-    return corpus
+    return _assemble(str(path), given, unsplit, rejects, notes, source.seed)
 
 
-def with_teacher(
-    corpus: Corpus, folder: pathlib.Path, *, most: int = 0, seed: int = 0
+def _taught(
+    corpus: Corpus, source: Folder | Fold, unused: Sequence[Row] = ()
 ) -> Corpus:
-    """The corpus with a teacher's rows behind those of train; see
-    `teacher.read_teacher`."""
+    """The corpus with a teacher's rows behind those of train, where asked for; none
+    near a row that is held out, or of those that are not used."""
+    if not source.teacher:
+        return corpus
     held_out = [row.prompt for split in SPLITS[1:] for row in corpus.rows[split]]
-    rows, rejects, notes = teacher.read_teacher(folder, held_out, most=most, seed=seed)
+    held_out += [row.prompt for row in unused]
+    rows, rejects, notes = teacher.read_teacher(
+        source.path, held_out, most=source.teacher_rows, seed=source.seed
+    )
     return Corpus(
         corpus.rows | {"train": corpus.rows["train"] + rows},
         corpus.rejects + rejects,
@@ -280,7 +252,7 @@ def read_fold(source: Fold, policy: Policy = Policy()) -> Corpus:
       FileNotFoundError: as `read_folder`.
       ValueError: as `read_folder`, or if a fold has no labelled row.
     """
-    whole = read_folder(Folder(source.path, source.seed), policy)
+    whole = _read(source, policy)
     rows = whole.rows["train"] + whole.rows["dev"]
     number = cluster_folds(rows, source.count, seed=source.seed)
     split = {
@@ -296,7 +268,8 @@ def read_fold(source: Fold, policy: Policy = Policy()) -> Corpus:
             )
     note = f"fold {source.fold} of {source.count}: {len(split['train'])} rows to train "
     note += f"on, {len(split['dev'])} held out"
-    return Corpus(split, whole.rejects, [*whole.notes, note])
+    corpus = Corpus(split, whole.rejects, [*whole.notes, note])
+    return _taught(corpus, source, whole.rows["test"])
 
 
 def cluster_folds(rows: list[Row], count: int = 5, *, seed: int = 0) -> np.ndarray:

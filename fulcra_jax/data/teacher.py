@@ -95,12 +95,13 @@ def apart(rows: Sequence[Row], held_out: Sequence[str]) -> list[Row]:
 
 def teacher_arrays(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
     """`[N, 10]` float32 scores of a teacher and `[N, 10]` bool where, of N rows; 0 and
-    False for a row without."""
+    False where there is none."""
     scores = np.zeros((len(rows), len(values.BASIC)), np.float32)
     where = np.zeros(scores.shape, bool)
     for number, row in enumerate(rows):
         if row.teacher is not None:
-            scores[number], where[number] = row.teacher, True
+            where[number] = ~np.isnan(row.teacher)
+            scores[number] = np.nan_to_num(row.teacher)
     return scores, where
 
 
