@@ -34,7 +34,10 @@ def test_temperature_is_the_minimum_scipy_finds(seed):
     probs, labels, where = table(seed, heat=2.0)
     shift = np.array([0.3, -0.2, 0.1])
     found = scoring.fit_temperature(
-        jnp.asarray(probs), jnp.asarray(labels), shift=jnp.asarray(shift), where=where
+        jnp.asarray(probs),
+        jnp.asarray(labels),
+        shift=jnp.asarray(shift),
+        where=jnp.asarray(where),
     )
     best = scipy.optimize.minimize_scalar(
         lambda t: loss(probs[where], labels[where], t, shift), bounds=(0.1, 10.0)
@@ -106,7 +109,11 @@ def test_prior_correction_is_bayes_on_counts():
 def test_class_bias_is_the_best_of_the_grid(seed):
     probs, labels, where = table(seed, 150)
     found = scoring.fit_class_bias(
-        jnp.asarray(probs), jnp.asarray(labels), steps=5, smooth=0, where=where
+        jnp.asarray(probs),
+        jnp.asarray(labels),
+        steps=5,
+        smooth=0,
+        where=jnp.asarray(where),
     )
     best, best_bias = -np.inf, None
     for opposed in np.linspace(-2, 2, 5):
@@ -124,7 +131,7 @@ def test_class_bias_is_the_best_of_the_grid(seed):
 def test_quantiles_are_order_statistics(alpha):
     probs, labels, where = table(3, 400)
     found = scoring.conformal_quantiles(
-        jnp.asarray(probs), jnp.asarray(labels), alpha=alpha, where=where
+        jnp.asarray(probs), jnp.asarray(labels), alpha=alpha, where=jnp.asarray(where)
     )
     for c in range(3):
         score = np.sort(1 - probs[where & (labels == c), c])
