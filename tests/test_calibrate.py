@@ -122,7 +122,7 @@ def test_fusion_takes_the_better_half_of_each():
         noisy = np.exp(np.log(true + 1e-3) + rng.normal(0, 1.0, true.shape))
         views.append((noisy / noisy.sum(-1, keepdims=True)).astype(np.float32))
     truth = evaluation.Truth(labels, labels == labels, np.arange(150))
-    answers, weights = fusion.fuse(*views, truth, np.arange(150) % 2)
+    answers, weights = fusion.fuse(views[0], views[1], truth, np.arange(150) % 2)
     assert all(0.3 <= weight <= 0.7 for weight in weights)
     nll = {
         name: calibration.cell_figures(x, truth)["nll"]["figure"]
