@@ -51,9 +51,11 @@ def config_of(setting: Setting, key: Key) -> Config:
     if kind == "zero-shot":
         config = dataclasses.replace(config, leave_out=(value,))
     if setting.data:
-        rows: Any = source.Folder(setting.data)
+        taught = config.loss.teacher > 0
+        rows: Any = source.Folder(setting.data, teacher=taught)
         if kind.startswith("fold"):
-            rows = source.Fold(setting.data, int(kind.removeprefix("fold")))
+            fold = int(kind.removeprefix("fold"))
+            rows = source.Fold(setting.data, fold, teacher=taught)
         config = dataclasses.replace(config, source=rows)
     return dataclasses.replace(config, seed=key.seed, pretrained=setting.encoder)
 
@@ -61,7 +63,8 @@ def config_of(setting: Setting, key: Key) -> Config:
 def settings_of(config: Config, recipe: str) -> str:
     """Digest of all that decides a cell's numbers, wherever its files lie."""
     corpus = prepare.read_corpus(config)
-    parts = [rundir.fingerprint([*corpus.rows["train"], *corpus.rows["dev"]])]
+    rows = [*corpus.rows["train"], *corpus.rows["dev"]]
+    parts = [rundir.fingerprint(rows, items=config.loss.items > 0)]
     if recipe not in FLOORS:
         text = dataclasses.replace(config.text, cache="")
         plain = dataclasses.replace(
