@@ -12,7 +12,7 @@ import pytest
 # Needs google-tunix, and importing that changes settings of flax for all other tests.
 collect_ignore = ["fulcra_jax/alignment/tunix"]
 if find_spec("torch") is None:
-    for name in ("encoder_references", "training_reference"):
+    for name in ("encoder_references", "training_reference", "torch_linear_reference"):
         collect_ignore.append(f"experiments/benchmarks/{name}.py")
 
 # Before the first array: the number of devices is fixed when the backend starts.

@@ -108,8 +108,7 @@ def compare(arguments: Arguments) -> None:
     else:
         wanted = keys_of(arguments)
     for recipe in {key.recipe for key in wanted} - set(running.FLOORS):
-        if recipe != "torch-linear":
-            variants.apply(setting.base, recipe)  # a wrong name is told before hours
+        variants.apply(setting.base, recipe)  # a wrong name is told before hours
     if arguments.stage != "report":
         run_missing(setting, cells, wanted)
     write(arguments, setting, cells, wanted)

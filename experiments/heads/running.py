@@ -62,16 +62,28 @@ def config_of(setting: Setting, key: Key) -> Config:
 
 def settings_of(config: Config, recipe: str) -> str:
     """Digest of all that decides a cell's numbers, wherever its files lie."""
-    corpus = prepare.read_corpus(config)
-    rows = [*corpus.rows["train"], *corpus.rows["dev"]]
-    parts = [rundir.fingerprint(rows, items=config.loss.items > 0)]
+    told = ""
     if recipe not in FLOORS:
         text = dataclasses.replace(config.text, cache="")
         plain = dataclasses.replace(
             config, source=source.Embedded(), pretrained="", text=text
         )
-        parts += [_changed(plain), encoder_id(config.pretrained)]
+        told = f"{_changed(plain)}|{encoder_id(config.pretrained)}"
+    return digest(config, told)
+
+
+def digest(config: Config, told: str) -> str:
+    """Twelve digits of the rows that a configuration names and of what is told."""
+    corpus = prepare.read_corpus(config).rows
+    rows = [*corpus["train"], *corpus["dev"]]
+    parts = [rundir.fingerprint(rows, items=config.loss.items > 0)]
+    parts += [told] if told else []
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:12]
+
+
+def commit() -> str:
+    """The commit of the working tree, shortened."""
+    return str(rundir.about()["commit"])[:9]
 
 
 def _changed(config: Any) -> str:
@@ -116,7 +128,7 @@ def run_cell(setting: Setting, key: Key, cells: Cells) -> Cell:
         **{name: round(number, 4) for name, number in figures.items()},
         **told,
         device=f"{jax.devices()[0].device_kind} x {jax.device_count()}",
-        commit=str(rundir.about()["commit"])[:9],
+        commit=commit(),
     )  # fmt: skip
     cells.add(cell, row_keys(held), probs)
     return cell
