@@ -52,6 +52,28 @@ def test_parts_of_a_batch_add_up_to_the_whole(parts):
         np.testing.assert_allclose(leaf, other, rtol=1e-5, atol=1e-7)
 
 
+def test_weighted_cells_in_parts_add_up_to_the_whole():
+    params, batch = problem()
+    weights = np.random.default_rng(1).uniform(0.0, 0.1, (12, 2)) * batch["where"]
+    batch |= {"where": weights.astype(np.float32)}
+    batch["y"][weights == 0.0] = np.nan  # never read
+    sgd = optax.sgd(0.1)
+    results = [
+        jax.jit(step.make_train_step(linear, sgd, seed=0, accumulate=a))(
+            step.init_state(params, sgd), batch
+        )
+        for a in (1, 4)
+    ]
+    (one, told), (many, told_many) = results
+    # By hand; the weights of a part sum to less than one.
+    away = batch["x"] @ np.asarray(params["w"]) - batch["y"]
+    expected = np.nansum(away**2 * weights) / weights.sum()
+    assert weights[0::4].sum() < 1.0
+    assert float(told.loss) == pytest.approx(expected, rel=1e-5)
+    assert float(told_many.loss) == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_allclose(one.params["w"], many.params["w"], rtol=1e-5, atol=1e-7)
+
+
 def test_each_part_draws_its_own_noise():
     params, batch = problem(B=4, noise=1.0)
     keys = []
