@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a training needs before its first step: rows, tokens, loss, weights."""
+"""What a training needs before its first step: rows, tokens, weights."""
 
 import dataclasses
 import pathlib
@@ -13,7 +13,7 @@ import optax
 
 from experiments import rundir
 from experiments.config import Config
-from fulcra_jax import convert, models, objectives, values
+from fulcra_jax import convert, models, values
 from fulcra_jax.data import batches, plan, rows, source, teacher, tokens
 from fulcra_jax.data.tokenizer import PairTokenizer
 from fulcra_jax.inference import with_definitions
@@ -221,35 +221,6 @@ def shuffle_labels(found: tokens.Tokens, seed: int) -> tokens.Tokens:
     return found.with_targets(
         {name: array[order] for name, array in found.targets.items()}
     )
-
-
-def make_cell_loss(
-    config: Config, evaluator: models.Evaluator, rows: tokens.Tokens
-) -> step.CellLoss:
-    """The loss of every cell under the evaluator's link."""
-    weights = None
-    if config.loss.class_weights == "sqrt":
-        weights = objectives.sqrt_class_weights(
-            jnp.asarray(rows.labels), jnp.asarray(rows.where)
-        )
-
-    def cell_loss(
-        params: Any, batch: batches.Batch, key: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        logits = models.apply_evaluator(evaluator, params, batch, key=key).logits
-        labels, where = jnp.asarray(batch["labels"]), jnp.asarray(batch["where"])
-        if config.evaluator.link == "tanh":
-            loss = objectives.tanh_mse(
-                logits[..., 0], labels, class_weights=weights, where=where
-            )
-        else:
-            loss = objectives.ternary_cross_entropy(
-                logits, labels, class_weights=weights, where=where,
-                label_smoothing=config.loss.label_smoothing,
-            )  # fmt: skip
-        return loss, where
-
-    return cell_loss
 
 
 def make_init(

@@ -41,7 +41,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from experiments import export, look, prepare, rundir, train_command
+from experiments import export, look, losses, prepare, rundir, train_command
 from experiments.config import Config
 from experiments.exits import Stop, exit_code
 from experiments.loop import Loop
@@ -164,7 +164,9 @@ def _train(
             state = _initial(init, pretrained, places)
         begun = int(state.step)
         dev = look.Dev(data, mesh, state)
-        cell_loss = prepare.make_cell_loss(config, evaluator, tokens)
+        cell_loss = losses.make_cell_loss(
+            config, evaluator, tokens.labels, tokens.where
+        )
         train_step = step.make_train_step(
             lambda params, batch, key: cell_loss(
                 sharding.used(params, places.params), batch, key
