@@ -161,8 +161,6 @@ def test_rates_out_of_range_are_refused(field, number):
 
 
 def test_the_head_may_learn_faster():
-    from fulcra_jax.training import optimizer
-
     params = {
         "encoder": {"layer_0": {"up": jnp.ones(2)}, "word": jnp.ones(2)},
         "head": {"values": {"kernel": jnp.ones(2)}},
