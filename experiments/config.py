@@ -9,13 +9,16 @@ from typing import Any, Literal, get_args, get_type_hints
 from fulcra_jax import values
 from fulcra_jax.configs import HEADS, DebertaConfig, EvaluatorConfig
 from fulcra_jax.data.rows import Policy
-from fulcra_jax.data.source import Embedded, Fold, Folder, Release
+from fulcra_jax.data import source as sources
+from fulcra_jax.data.source import Embedded, Fold, Folder, Release, ValueEval
 from fulcra_jax.models.deberta import Remat
 from fulcra_jax.training.optimizer import Optimizer
 from fulcra_jax.training.sharding import MeshShape
 
 FIGURES = ("accuracy", "macro_f1", "f1_opposed", "f1_none", "f1_supported")
 """What a look at the dev split finds."""
+PRESENCE_FIGURES = ("accuracy", "macro_f1", "official_f1", "precision", "recall")
+"""What it finds of ValueEval'23: macro_f1 is the mean of the categories' F1."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +89,7 @@ class Loss:
 class Config:
     """Everything that decides the numbers a run produces."""
 
-    source: Embedded | Folder | Fold | Release = Embedded()
+    source: Embedded | Folder | Fold | Release | ValueEval = Embedded()
     """Where the rows come from; `--data PATH` is short for a folder."""
     policy: Policy = Policy()
     text: Text = Text()
@@ -136,7 +139,7 @@ class Config:
 
     def __post_init__(self) -> None:
         for field, kind in (
-            ("source", Embedded | Folder | Fold | Release),
+            ("source", Embedded | Folder | Fold | Release | ValueEval),
             ("policy", Policy),
             ("text", Text),
             ("evaluator", EvaluatorConfig),
@@ -161,10 +164,11 @@ class Config:
                     f"config.Config: {field} is {getattr(self, field)!r:.60}; it "
                     f"should be a {name}."
                 )
-        if self.evaluator.head.num_values != len(values.BASIC):
+        if self.evaluator.head.num_values != len(self.value_names):
             raise ValueError(
                 "config.Config: evaluator.head.num_values is "
-                f"{self.evaluator.head.num_values}; it should be {len(values.BASIC)}."
+                f"{self.evaluator.head.num_values}; it should be "
+                f"{len(self.value_names)}."
             )
         for field, low, high in (
             ("batch_size", 1, 2**20),
@@ -187,13 +191,19 @@ class Config:
             ("compute_dtype", ("float32", "bfloat16")),
             ("control", ("none", "shuffled-labels")),
             ("remat", get_args(Remat)),
-            ("keep_best", ("", *FIGURES)),
+            ("keep_best", ("", *self.figures)),
         ):
             if getattr(self, field) not in known:
                 raise ValueError(
                     f"config.Config: {field} is {getattr(self, field)!r}; it should be "
                     f"one of: {', '.join(filter(None, known))}."
                 )
+        if self.leave_out and isinstance(self.source, ValueEval):
+            raise ValueError(
+                f"config.Config: leave_out is {self.leave_out}, but the rows are those "
+                "of ValueEval'23; it should be empty, as only basic values can be left "
+                "out."
+            )
         for name in self.leave_out:
             if name not in values.BASIC:
                 raise ValueError(
@@ -222,6 +232,16 @@ class Config:
             )
 
     @property
+    def value_names(self) -> tuple[str, ...]:
+        """The values that the rows are labelled with, in the order of the logits."""
+        return tuple(sources.definitions(self.source))
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """What a look at the dev split finds."""
+        return PRESENCE_FIGURES if isinstance(self.source, ValueEval) else FIGURES
+
+    @property
     def save_period(self) -> int:
         """Steps between the beginnings of two checkpoints.
 
@@ -239,6 +259,7 @@ _CLASSES = {
         Folder,
         Fold,
         Release,
+        ValueEval,
         Policy,
         Text,
         EvaluatorConfig,
@@ -248,6 +269,27 @@ _CLASSES = {
         Optimizer,
     )
 }
+
+
+def on_source(config: Config, source: sources.Source) -> Config:
+    """The configuration on rows of another source.
+
+    Where that has other values, the head is of their number; ValueEval'23 has two
+    classes, so the link is "presence" (where the head can) and class weights, which are
+    those of three, are none.
+    """
+    if not isinstance(source, ValueEval):
+        return dataclasses.replace(config, source=source)
+    evaluator = config.evaluator
+    count = len(sources.definitions(source))
+    head = dataclasses.replace(evaluator.head, num_values=count)
+    link = "presence" if "presence" in head.links else "ternary"
+    return dataclasses.replace(
+        config,
+        source=source,
+        evaluator=dataclasses.replace(evaluator, head=head, link=link),
+        loss=dataclasses.replace(config.loss, class_weights="none"),
+    )
 
 
 def save_config(path: pathlib.Path, config: Config) -> None:

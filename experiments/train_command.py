@@ -10,7 +10,7 @@ from typing import NamedTuple
 import tyro
 
 from experiments import rundir
-from experiments.config import Config
+from experiments.config import Config, on_source
 from experiments.recipes import NEEDS_DATA, NEEDS_WEIGHTS, RECIPES
 from fulcra_jax import models
 from fulcra_jax.data import source
@@ -70,9 +70,9 @@ def parse(argv: Sequence[str], description: str | None) -> Command:
         return Command(config, path, True, profile)
     recipes = RECIPES
     if ours.data is not None:
-        folder = source.Folder(ours.data)
+        rows = source.of_path(ours.data)
         recipes = {
-            name: (text, dataclasses.replace(config, source=folder))
+            name: (text, on_source(config, rows))
             for name, (text, config) in RECIPES.items()
         }
     if {"-h", "--help"} & set(rest) and set(rest) & set(RECIPES):
