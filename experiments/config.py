@@ -275,8 +275,7 @@ def on_source(config: Config, source: sources.Source) -> Config:
     """The configuration on rows of another source.
 
     Where that has other values, the head is of their number; ValueEval'23 has two
-    classes, so the link is "presence" (where the head can) and class weights, which are
-    those of three, are none.
+    classes, so the link is "presence" where the head can have it.
     """
     if not isinstance(source, ValueEval):
         return dataclasses.replace(config, source=source)
@@ -288,7 +287,6 @@ def on_source(config: Config, source: sources.Source) -> Config:
         config,
         source=source,
         evaluator=dataclasses.replace(evaluator, head=head, link=link),
-        loss=dataclasses.replace(config.loss, class_weights="none"),
     )
 
 

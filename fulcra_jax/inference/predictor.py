@@ -14,7 +14,7 @@ import numpy as np
 from fulcra_jax import convert, models, values
 from fulcra_jax.configs import EvaluatorConfig, TokenHead
 from fulcra_jax.convert.checkpoint import WEIGHTS
-from fulcra_jax.data import batches
+from fulcra_jax.data import batches, valueeval
 from fulcra_jax.data.tokenizer import Encoded, PairTokenizer
 from fulcra_jax.inference.definitions import with_definitions
 
@@ -155,13 +155,21 @@ class Predictor:
         self._tables = self._compute_tables(params)
 
     @classmethod
-    def load(cls, path: str | pathlib.Path, *, batch_size: int = 32) -> "Predictor":
+    def load(
+        cls,
+        path: str | pathlib.Path,
+        *,
+        batch_size: int = 32,
+        names: Sequence[str] = values.BASIC,
+    ) -> "Predictor":
         """Reads the directory of a finished run, or a model directory.
 
         Args:
           path: a run (its `model/` is read), or a directory with config.json,
             model.safetensors and a tokenizer.
           batch_size: rows per call of the model.
+          names: the values that are needed, as columns of the scores: the ten, or
+            `data.valueeval.CATEGORIES`. A model is told by their number.
 
         Raises:
           FileNotFoundError: if there is no such directory, it is neither a run nor a
@@ -182,10 +190,16 @@ class Predictor:
                 f"{path}: holds an encoder without a value head; train one with "
                 f"python -m experiments.train paper --data FOLDER --pretrained {path}."
             )
-        if config.head.num_values != len(values.BASIC):
+        if config.head.num_values != len(names):
+            hint = ""
+            if config.head.num_values == len(valueeval.CATEGORIES):
+                hint = (
+                    " It seems to judge the categories of ValueEval'23: python -m "
+                    "experiments.evaluate takes such a run."
+                )
             raise ValueError(
-                f"{path}: its head has {config.head.num_values} values; "
-                f"{len(values.BASIC)} are needed here."
+                f"{path}: its head has {config.head.num_values} values; {len(names)} "
+                f"are needed here.{hint}"
             )
         tokenizer = PairTokenizer.load(path)
         return cls(
