@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from fulcra_jax import values
 from fulcra_jax.configs import HEADS, DebertaConfig, EvaluatorConfig
-from fulcra_jax.data.rows import Policy
 from fulcra_jax.data import source as sources
+from fulcra_jax.data.rows import Policy
 from fulcra_jax.data.source import Embedded, Fold, Folder, Release, ValueEval
 from fulcra_jax.models.deberta import Remat
 from fulcra_jax.training.optimizer import Optimizer

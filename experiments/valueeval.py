@@ -230,7 +230,9 @@ def judge(
         "rule": RULES[-1],
         "systems": [presence.evaluate(system, truth) for system in [*ours, *theirs]],
         "differences": [
-            presence.compare(mine, floor, truth) for mine in ours[1:] for floor in theirs
+            presence.compare(mine, floor, truth)
+            for mine in ours[1:]
+            for floor in theirs
         ],
     }
 
@@ -277,12 +279,10 @@ def show(report: dict[str, Any]) -> list[tables.Table]:
         shown.append(
             presence.differences_table([d for d in differences if d["ours"] == name])
         )
-    best = next(
-        (s for s in systems if s["name"].endswith(report["rule"])), systems[-1]
-    )
+    best = next((s for s in systems if s["name"].endswith(report["rule"])), systems[-1])
     shown += [presence.categories_table(best), presence.published_table()]
     for table in shown:
-        tables.show(table, most=4 if table[0].startswith("paired") else 7)
+        tables.show(table, most=3 if table[0].startswith("paired") else 7)
     return shown
 
 

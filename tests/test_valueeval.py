@@ -165,7 +165,9 @@ def test_predictions_are_written_as_labels_are_read(tmp_path):
     found, rejects = valueeval.read_labels(tmp_path / "out.tsv")
     assert not rejects
     np.testing.assert_array_equal(np.stack(list(found.values())), there)
-    with pytest.raises(ValueError, match=r"there has shape \(3, 20\); expected \[2, 20"):
+    with pytest.raises(
+        ValueError, match=r"there has shape \(3, 20\); expected \[2, 20"
+    ):
         valueeval.write_labels(tmp_path / "out.tsv", ["A", "B"], there)
 
 
@@ -197,9 +199,7 @@ def test_a_recipe_on_these_rows_has_twenty_values_of_two_classes(tmp_path):
     [
         (lambda: Config(source=source.ValueEval("x")), "num_values is 10; it should"),
         (
-            lambda: on_source(
-                Config(leave_out=("Power",)), source.ValueEval("x")
-            ),
+            lambda: on_source(Config(leave_out=("Power",)), source.ValueEval("x")),
             "leave_out is .*it should be empty",
         ),
         (

@@ -153,7 +153,8 @@ def compare(
     Every resample takes the same conclusions for both systems.
 
     Returns:
-      "ours", "theirs" (names) and, for each average, {"difference", "interval": [low, high]}.
+      "ours" and "theirs" (names) and, for each average, {"difference", "interval":
+      [low, high]}.
 
     Raises:
       ValueError: if the shapes differ.
@@ -243,7 +244,7 @@ def published_table() -> Table:
 def _check(system: Predictions, truth: Truth) -> None:
     if system.there.shape != truth.labels.shape:
         raise ValueError(
-            f"presence: {system.name} answers {system.there.shape} cells, but there are "
+            f"presence: {system.name} answers {system.there.shape} cells; there are "
             f"{truth.labels.shape} labels."
         )
 
