@@ -118,7 +118,9 @@ class Loop:
         """Tells the meter of a batch; what other processes hold is about as much."""
         mask = batch["mask"]
         times = self.config.batch_size / len(mask)
-        texts = batch["where"].any(-1).sum() if "first" in batch else len(mask)
+        # Texts of a packed row are numbered from 1.
+        packed = "segment_ids" in batch
+        texts = batch["segment_ids"].max(1).sum() if packed else len(mask)
         self.meter.count(
             examples=round(int(texts) * times),
             tokens=round(int(mask.sum()) * times),

@@ -9,22 +9,23 @@ import pathlib
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from fulcra_jax import _check
-from fulcra_jax.data import _packing_checks
+from fulcra_jax.data import _packing_checks, _targets
 
 if TYPE_CHECKING:
     from fulcra_jax.data.batches import Examples
 
-FORMAT = 1
-"""Of the files; another one is not read."""
-RECORDS, META = "tokens.array_record", "meta.json"
-ARRAYS = ("lengths.npy", "labels.npy", "where.npy")
+FORMAT, FORMAT_MORE = 1, 2
+"""Of the files with labels alone, and with more targets; another one is not read."""
+RECORDS, META, LENGTHS = "tokens.array_record", "meta.json", "lengths.npy"
+LABELS = ("labels", "where")
+"""The targets that every cache has; each is a file NAME.npy."""
 TOKEN = np.dtype([("id", "<i4"), ("type", "u1")])
 """A record is as many of these as the example has tokens."""
 _CHUNK = 1024
@@ -44,6 +45,10 @@ def lengths_of(caller: str, first: int, examples: "Examples") -> np.ndarray:
         types=(kinds, "N"),
         labels=(examples.labels, "N V"),
         where=(examples.where, "N V"),
+        items=(examples.items, "N I"),
+        items_where=(examples.items_where, "N I"),
+        teacher=(examples.teacher, "N V"),
+        teacher_where=(examples.teacher_where, "N V"),
     )
     bad = np.flatnonzero((lengths < 1) | (lengths != kinds))
     if len(bad):
@@ -61,15 +66,25 @@ def split(record: bytes) -> tuple[np.ndarray, np.ndarray]:
     return tokens["id"].astype(np.int32), tokens["type"].astype(np.int32)
 
 
-def write(folder: pathlib.Path, parts: Iterable["Examples"]) -> int:
-    """All files; returns N."""
-    lengths, labels, where = [], [], []
+def write(
+    folder: pathlib.Path, parts: Iterable["Examples"]
+) -> tuple[int, tuple[str, ...]]:
+    """All files; returns N and the names of the targets."""
+    lengths: list[np.ndarray] = []
+    targets: dict[str, list[np.ndarray]] = {}
     count = 0
     with _records_file(folder) as writer:
         for part in parts:
             lengths.append(lengths_of("tokens.cached", count, part))
-            labels.append(np.asarray(part.labels, np.float32))
-            where.append(np.asarray(part.where, bool))
+            found = part.targets
+            if targets and found.keys() != targets.keys():
+                raise ValueError(
+                    f"tokens.cached: example {count} has {', '.join(found)}; those "
+                    f"before it have {', '.join(targets)}."
+                )
+            for name, array in found.items():
+                array = np.asarray(array, _targets.kind(name))
+                targets.setdefault(name, []).append(array)
             for record in _records(part, count):
                 with _writing(folder):
                     writer.write(record)
@@ -77,12 +92,22 @@ def write(folder: pathlib.Path, parts: Iterable["Examples"]) -> int:
     if not count:
         raise ValueError("tokens.cached: there is no example to store.")
     with _writing(folder):
-        for name, some in zip(ARRAYS, (lengths, labels, where), strict=True):
-            np.save(folder / name, np.concatenate(some))
-        sums = {name: _sums(folder / name) for name in (RECORDS, *ARRAYS)}
-        meta = {"format": FORMAT, "count": count, "files": sums}
+        np.save(folder / LENGTHS, np.concatenate(lengths))
+        for name, some in targets.items():
+            np.save(folder / _file(name), np.concatenate(some))
+        sums = {name: _sums(folder / name) for name in _files(targets)}
+        version = FORMAT if tuple(targets) == LABELS else FORMAT_MORE
+        meta = {"format": version, "count": count, "files": sums}
         (folder / META).write_text(json.dumps(meta, indent=1) + "\n")
-    return count
+    return count, tuple(targets)
+
+
+def _file(target: str) -> str:
+    return f"{target}.npy"
+
+
+def _files(targets: Iterable[str]) -> list[str]:
+    return [RECORDS, LENGTHS, *map(_file, targets)]
 
 
 def _records(part: "Examples", first: int) -> Iterator[bytes]:
@@ -105,20 +130,24 @@ def _records(part: "Examples", first: int) -> Iterator[bytes]:
             yield together[begin:end]
 
 
-def check(folder: pathlib.Path) -> int:
-    """N of a whole folder; raises ValueError if a file is not what was written."""
+def check(folder: pathlib.Path) -> tuple[int, tuple[str, ...]]:
+    """N and the targets of a whole folder; raises ValueError if a file is not what was
+    written."""
     try:
         meta = json.loads((folder / META).read_bytes())
         version, count, sums = meta["format"], int(meta["count"]), meta["files"]
-        wanted = {name: tuple(sums[name]) for name in (RECORDS, *ARRAYS)}
+        targets = LABELS
+        if version == FORMAT_MORE:
+            targets = tuple(name for name in _targets.NAMES if _file(name) in sums)
+        wanted = {name: tuple(sums[name]) for name in _files((*LABELS, *targets))}
     except (FileNotFoundError, NotADirectoryError):
         raise damaged(folder, f"it has no {META}") from None
     except (ValueError, KeyError, TypeError):
         raise damaged(folder, f"{META} cannot be read") from None
-    if version != FORMAT:
+    if version not in (FORMAT, FORMAT_MORE):
         raise ValueError(
             f"tokens.open_tokens: {folder} has format {version!r}; it should be "
-            f"{FORMAT}."
+            f"{FORMAT} or {FORMAT_MORE}."
         )
     for name, (size, digest) in wanted.items():
         path = folder / name
@@ -127,15 +156,20 @@ def check(folder: pathlib.Path) -> int:
             raise damaged(folder, f"{name} has {found} bytes; it should have {size}")
         if _sums(path)[1] != digest:
             raise damaged(folder, f"{name} does not have the checksum it was given")
-    return count
+    return count, targets
 
 
-def arrays(folder: pathlib.Path, count: int) -> list[np.ndarray]:
-    """Lengths, labels and where."""
-    found = [np.load(folder / name, allow_pickle=False) for name in ARRAYS]
-    if any(len(array) != count for array in found):
+def arrays(
+    folder: pathlib.Path, count: int, names: Sequence[str]
+) -> tuple[np.ndarray, _targets.Targets]:
+    """Lengths, and the targets of these names."""
+    lengths = np.load(folder / LENGTHS, allow_pickle=False)
+    targets = {
+        name: np.load(folder / _file(name), allow_pickle=False) for name in names
+    }
+    if any(len(array) != count for array in (lengths, *targets.values())):
         raise damaged(folder, f"its arrays are not of {count} examples")
-    return found
+    return lengths, targets
 
 
 def damaged(folder: pathlib.Path, what: str) -> ValueError:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fulcra_jax.data import plan
+from fulcra_jax.data import _targets, plan
 
 if TYPE_CHECKING:
     # Its module loads transformers.
@@ -25,21 +25,42 @@ if TYPE_CHECKING:
 LADDER = (32, 64, 96, 128, 192, 256, 384, 512)
 
 Batch = dict[str, np.ndarray]
-"""input_ids, mask, token_type_ids `[B, T]`; labels float32 and where bool `[B, 10]`."""
+"""input_ids, mask, token_type_ids `[B, T]`; labels float32 and where bool `[B, 10]`;
+where a training asks for them, items `[B, 54]` and teacher `[B, 10]`, float32, with
+items_where and teacher_where, bool."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """N tokenised pairs and their labels."""
+    """N tokenised pairs and what they are trained towards."""
 
     encoded: "Encoded"
     labels: np.ndarray
     """`[N, 10]` float32 in [-1, 1]."""
     where: np.ndarray
     """`[N, 10]` bool."""
+    items: np.ndarray | None = None
+    """`[N, 54]` float32 in {-1, 0, 1}, in the order of `values.ITEMS`; None: no
+    target."""
+    items_where: np.ndarray | None = None
+    """`[N, 54]` bool."""
+    teacher: np.ndarray | None = None
+    """`[N, 10]` float32 in [-1, 1]: the scores of another evaluator; None: no
+    target."""
+    teacher_where: np.ndarray | None = None
+    """`[N, 10]` bool."""
+
+    def __post_init__(self) -> None:
+        _targets.check("batches.Examples", self.targets)
 
     def __len__(self) -> int:
         return len(self.encoded.ids)
+
+    @property
+    def targets(self) -> dict[str, np.ndarray]:
+        """Arrays `[N, ...]` by the name that they have in a batch; no None."""
+        every = {name: getattr(self, name) for name in _targets.NAMES}
+        return {name: array for name, array in every.items() if array is not None}
 
     @functools.cached_property
     def lengths(self) -> np.ndarray:
@@ -64,17 +85,15 @@ def _pad(
         "input_ids": np.full((size, length), pad_id, np.int32),
         "mask": np.zeros((size, length), bool),
         "token_type_ids": np.zeros((size, length), np.int32),
-        "labels": np.zeros((size, examples.labels.shape[1]), np.float32),
-        "where": np.zeros((size, examples.labels.shape[1]), bool),
     }
     for place, row in enumerate(rows):
         ids, types = examples.encoded.ids[row], examples.encoded.types[row]
         batch["input_ids"][place, : len(ids)] = ids
         batch["token_type_ids"][place, : len(ids)] = types
         batch["mask"][place, : len(ids)] = True
-    batch["labels"][: len(rows)] = examples.labels[rows]
-    batch["where"][: len(rows)] = examples.where[rows]
-    return batch
+    here = np.arange(size) < len(rows)
+    texts = np.resize(rows, size)
+    return batch | _targets.chosen(examples.targets, texts, here)
 
 
 def train_batch(

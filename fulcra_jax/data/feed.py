@@ -15,7 +15,7 @@ import grain
 import numpy as np
 
 from fulcra_jax import _check
-from fulcra_jax.data import batches
+from fulcra_jax.data import _targets, batches
 from fulcra_jax.data.batches import Batch
 from fulcra_jax.data.plan import Layout, Plan, Settings
 from fulcra_jax.data.tokens import Tokens
@@ -68,7 +68,8 @@ class Feed:
         """A feed over tokenised examples.
 
         Args:
-          tokens: N examples, each with at least one cell that counts.
+          tokens: N examples, each with at least one cell that counts, of labels, items
+            or teacher.
           settings: how a batch is laid out, `plan.Ladder` or `plan.Packed`.
           seed: of the order of the examples and of the dropout.
           pad_id: the id that fills short rows.
@@ -80,7 +81,7 @@ class Feed:
           ValueError: if there is no example, one is without a label or longer than the
             longest row, there are no rows or one is out of range, or the seed is.
         """
-        unlabelled = np.flatnonzero(~tokens.where.any(axis=1))
+        unlabelled = np.flatnonzero(~_targets.counted(tokens.targets))
         if len(unlabelled):
             raise ValueError(
                 f"feed.Feed: example {unlabelled[0]} has no labelled cell; examples to "
@@ -115,7 +116,8 @@ class Feed:
           `token_type_ids` `[n, T]`, `labels` and `where` `[n, V]`. Packed rows have
           `segment_ids` `[n, T]` int32 too (1 for the first text of a row, 0 for
           padding), `first` `[n, S]` int32, the column of a text's first token, and
-          `labels` and `where` `[n, S, V]`, False where there is no text.
+          `labels` and `where` `[n, S, V]`, False where there is no text. Items and
+          teacher, where the examples have them, have the axes of `labels`.
 
         Raises:
           ValueError: if the step is negative, or the texts cannot be read.
@@ -196,13 +198,13 @@ def _filled(tokens: Tokens, layout: Layout, pad_id: int, *, packed: bool) -> Bat
         # Texts stand one behind the other, so that tokens come first in every row.
         "mask": np.arange(layout.length) < lengths.sum(1)[:, None],
         "token_type_ids": np.zeros(shape, np.int32),
-        "labels": np.where(here[..., None], tokens.labels[texts], np.float32(0)),
-        "where": tokens.where[texts] & here[..., None],
     }
+    targets = _targets.chosen(tokens.targets, texts, here)
     batch["input_ids"][batch["mask"]] = ids
     batch["token_type_ids"][batch["mask"]] = types
     if not packed:
-        return batch | {name: batch[name][:, 0] for name in ("labels", "where")}
+        return batch | {name: array[:, 0] for name, array in targets.items()}
+    batch |= targets
     batch["segment_ids"] = np.zeros(shape, np.int32)
     batch["segment_ids"][batch["mask"]] = np.repeat(
         here.nonzero()[1] + 1, lengths[here]

@@ -83,6 +83,8 @@ class Row:
     response_source: str
     file: str
     line: int
+    teacher: np.ndarray | None = None
+    """`[10]` float in [-1, 1]: another evaluator's scores, NaN where it gives none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,9 +224,8 @@ def parse_record(
     labelled = bool(types) or bool(item_labels) or policy.empty == "zero"
 
     items = np.zeros(len(values.ITEMS), np.int8)
-    items_where = np.full(
-        len(values.ITEMS), labelled and (bool(item_labels) or not types)
-    )
+    items_told = labelled and (bool(item_labels) or not types)
+    items_where = np.full(len(values.ITEMS), items_told)
     for item, signs in item_signs.items():
         column = values.ITEMS.index(item)
         nonzero = signs - {0}
@@ -331,9 +332,8 @@ def write_rejects(path: str | pathlib.Path, rejects: Iterable[Reject]) -> None:
     """
     with pathlib.Path(path).open("x", encoding="utf-8") as file:
         for reject in rejects:
-            file.write(
-                json.dumps(dataclasses.asdict(reject), ensure_ascii=False) + "\n"
-            )
+            line = json.dumps(dataclasses.asdict(reject), ensure_ascii=False)
+            file.write(line + "\n")
 
 
 def _labels(record: Mapping[str, Any], field: str) -> list[tuple[str, int]]:

@@ -3,29 +3,26 @@
 release, ValueEval'23."""
 
 import dataclasses
-import json
 import pathlib
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from fulcra_jax import values
-from fulcra_jax.data import sample, splits, valueeval
+from fulcra_jax.data import sample, splits, teacher, valueeval
+from fulcra_jax.data.formats import sniff as sniff
 from fulcra_jax.data.rows import (
     Policy,
     Reject,
     Row,
-    lines_of,
     parse_record,
     read_rows,
 )
 from fulcra_jax.data.valueeval import ValueEval as ValueEval
 
 SPLITS = ("train", "dev", "test")
-_SNIFFED = 20
-"""Broken lines after which a file counts as unknown."""
 _GIVEN = re.compile(r"(?P<name>.+)\.(?P<split>train|dev|valid|validation|test)\.jsonl")
 
 
@@ -64,6 +61,14 @@ class Folder:
     known formats are listed and left."""
     seed: int = 0
     """Seed of the split, for files that are not split already."""
+    teacher: bool = False
+    """Whether the folder's official_scores.NAME.train.jsonl are trained on too, as a
+    teacher's scores; their rows near a held-out prompt are left out."""
+    teacher_rows: int = 0
+    """Rows of the teacher that are taken, chosen by the seed; 0 takes all."""
+
+    def __post_init__(self) -> None:
+        _check_teacher(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,13 +89,27 @@ class Fold:
     """The fold that is held out, in [0, count); the others are trained on."""
     count: int = 5
     seed: int = 0
+    teacher: bool = False
+    """As of `Folder`; here the rows near a prompt of the fold are left out."""
+    teacher_rows: int = 0
+    """As of `Folder`."""
 
     def __post_init__(self) -> None:
+        _check_teacher(self)
         if not 2 <= self.count <= 1000 or not 0 <= self.fold < self.count:
             raise ValueError(
                 f"source.Fold: fold is {self.fold} of {self.count}; there should be 2 "
                 "or more, counted from 0."
             )
+
+
+def _check_teacher(source: Folder | Fold) -> None:
+    if source.teacher_rows < 0 or (source.teacher_rows and not source.teacher):
+        raise ValueError(
+            f"source.{type(source).__name__}: teacher_rows is {source.teacher_rows} "
+            f"and teacher {source.teacher}; it should be a number of rows, with "
+            "teacher True."
+        )
 
 
 Source = Embedded | Folder | Fold | Release | ValueEval
@@ -178,48 +197,6 @@ def sample_rows(
     ]
 
 
-def sniff(path: str | pathlib.Path) -> str:
-    """The format of a file, judged by its name and its first line that is JSON.
-
-    Returns:
-      "fulcra", "official_scores" (prompt, answer, value_reward), "prompts" (prompt,
-      safety_issues), "preferences" (chosen, rejected), "model_scores" (a table of value
-      vectors of models), "valueeval" (a .tsv) or "unknown".
-
-    Raises:
-      FileNotFoundError: if there is no such file.
-    """
-    path = pathlib.Path(path)
-    if path.suffix == ".tsv":
-        return "valueeval" if path.is_file() else "unknown"
-    if path.suffix not in (".jsonl", ".json"):
-        return "unknown"
-    seen = 0
-    for seen, raw in lines_of(path):
-        try:
-            record = json.loads(raw)
-        except (ValueError, RecursionError):
-            record = None
-        if not isinstance(record, dict):
-            # A broken line says nothing; its reader names it.
-            if seen >= _SNIFFED:
-                break
-            continue
-        keys = set(record)
-        for name, needed in (
-            ("fulcra", {"dialogue"}),
-            ("official_scores", {"prompt", "answer", "value_reward"}),
-            ("preferences", {"chosen", "rejected"}),
-            ("model_scores", {"data"}),
-            ("prompts", {"prompt", "safety_issues"}),
-        ):
-            if needed <= keys:
-                return name
-        # A record that lacks its dialogue is FULCRA's if it has the labels.
-        return "fulcra" if keys & {"value_types", "value_items"} else "unknown"
-    return "unknown" if seen else "empty"
-
-
 def read_folder(source: Folder, policy: Policy = Policy()) -> Corpus:
     """Rows of a folder, or of a single file, by split.
 
@@ -229,6 +206,11 @@ def read_folder(source: Folder, policy: Policy = Policy()) -> Corpus:
       is
         needed has no row.
     """
+    return _taught(_read(source, policy), source)
+
+
+def _read(source: Folder | Fold, policy: Policy) -> Corpus:
+    """The labelled rows of a folder, by split."""
     path = pathlib.Path(source.path)
     if not source.path or not path.exists():
         raise FileNotFoundError(
@@ -238,7 +220,12 @@ def read_folder(source: Folder, policy: Policy = Policy()) -> Corpus:
     files = sorted(path.glob("*.json*")) if path.is_dir() else [path]
     kinds = {file: sniff(file) for file in files if file.is_file()}
     usable = [file for file, kind in kinds.items() if kind == "fulcra"]
-    left = Counter(kind for kind in kinds.values() if kind != "fulcra")
+    scored = teacher.teacher_files(path) if source.teacher else []
+    left = {
+        file.name: kind
+        for file, kind in kinds.items()
+        if file not in usable and file not in scored
+    }
     if not usable:
         found = ", ".join(f"{file.name} ({kind})" for file, kind in kinds.items())
         raise ValueError(
@@ -260,10 +247,29 @@ def read_folder(source: Folder, policy: Policy = Policy()) -> Corpus:
         else:
             unsplit += rows
             notes.append(f"{file.name}: {len(rows)} rows, split by prompt components")
-    for kind, count in sorted(left.items()):
-        names = ", ".join(file.name for file, k in kinds.items() if k == kind)
+    for kind, count in sorted(Counter(left.values()).items()):
+        names = ", ".join(name for name, other in left.items() if other == kind)
         notes.append(f"left alone ({kind}, {count}): {names}")
     return _assemble(str(path), given, unsplit, rejects, notes, source.seed)
+
+
+def _taught(
+    corpus: Corpus, source: Folder | Fold, unused: Sequence[Row] = ()
+) -> Corpus:
+    """The corpus with a teacher's rows behind those of train, where asked for; none
+    near a row that is held out, or of those that are not used."""
+    if not source.teacher:
+        return corpus
+    held_out = [row.prompt for split in SPLITS[1:] for row in corpus.rows[split]]
+    held_out += [row.prompt for row in unused]
+    rows, rejects, notes = teacher.read_teacher(
+        source.path, held_out, most=source.teacher_rows, seed=source.seed
+    )
+    return Corpus(
+        corpus.rows | {"train": corpus.rows["train"] + rows},
+        corpus.rejects + rejects,
+        corpus.notes + notes,
+    )
 
 
 def read_fold(source: Fold, policy: Policy = Policy()) -> Corpus:
@@ -273,7 +279,7 @@ def read_fold(source: Fold, policy: Policy = Policy()) -> Corpus:
       FileNotFoundError: as `read_folder`.
       ValueError: as `read_folder`, or if a fold has no labelled row.
     """
-    whole = read_folder(Folder(source.path, source.seed), policy)
+    whole = _read(source, policy)
     rows = whole.rows["train"] + whole.rows["dev"]
     number = cluster_folds(rows, source.count, seed=source.seed)
     split = {
@@ -289,7 +295,8 @@ def read_fold(source: Fold, policy: Policy = Policy()) -> Corpus:
             )
     note = f"fold {source.fold} of {source.count}: {len(split['train'])} rows to train "
     note += f"on, {len(split['dev'])} held out"
-    return Corpus(split, whole.rejects, [*whole.notes, note])
+    corpus = Corpus(split, whole.rejects, [*whole.notes, note])
+    return _taught(corpus, source, whole.rows["test"])
 
 
 def cluster_folds(rows: list[Row], count: int = 5, *, seed: int = 0) -> np.ndarray:
@@ -370,6 +377,17 @@ def label_arrays(rows: list[Row]) -> tuple[np.ndarray, np.ndarray]:
     if not rows:
         return np.zeros((0, 10), np.float32), np.zeros((0, 10), bool)
     return np.stack([row.labels for row in rows]), np.stack([row.where for row in rows])
+
+
+def item_arrays(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
+    """`[N, 54]` float32 items and `[N, 54]` bool where, of N rows.
+
+    An item counts where the row is labelled, its list of items was given, and it does
+    not contradict itself.
+    """
+    shape = (len(rows), len(values.ITEMS))
+    items = np.array([row.items for row in rows], np.float32).reshape(shape)
+    return items, np.array([row.items_where for row in rows], bool).reshape(shape)
 
 
 def given_straddle(corpus: Corpus) -> int:

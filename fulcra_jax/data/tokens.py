@@ -2,7 +2,7 @@
 """Tokenised examples: in memory, or cached on disk and read by number.
 
 A cache is a folder named by what its content follows from (`key_of`): the tokens as an
-array_record file, lengths and labels as .npy, and meta.json with sizes and checksums.
+array_record file, lengths and targets as .npy, and meta.json with sizes and checksums.
 It appears under its name when it is whole, so that whoever finds it may use it; a
 writer that was killed leaves a folder of another name, which is removed a day later.
 N examples, V values.
@@ -13,13 +13,14 @@ import json
 import pathlib
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
 from fulcra_jax import _check
+from fulcra_jax.data import _targets
 from fulcra_jax.data import _tokens_files as files
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ Make = Callable[[], "Examples | Iterable[Examples]"]
 
 
 class Tokens:
-    """N tokenised pairs; lengths and labels in memory, the ids where they are.
+    """N tokenised pairs; lengths and targets in memory, the ids where they are.
 
     May be read by several threads at a time.
     """
@@ -43,16 +44,20 @@ class Tokens:
     """`[N, V]` float32 in [-1, 1]."""
     where: np.ndarray
     """`[N, V]` bool."""
+    targets: dict[str, np.ndarray]
+    """`labels` and `where`, and those of items `[N, 54]` and teacher `[N, V]`, with
+    `items_where` and `teacher_where`, that the examples have."""
 
     def __init__(
         self,
         lengths: np.ndarray,
-        labels: np.ndarray,
-        where: np.ndarray,
+        targets: Mapping[str, np.ndarray],
         joined: Callable[[list[int]], tuple[np.ndarray, np.ndarray]],
     ) -> None:
         """Use `in_memory`, `open_tokens` or `cached`."""
-        self.lengths, self.labels, self.where = lengths, labels, where
+        _targets.check("tokens.Tokens", targets)
+        self.lengths, self.targets = lengths, dict(targets)
+        self.labels, self.where = targets["labels"], targets["where"]
         self._joined = joined
 
     def __len__(self) -> int:
@@ -92,13 +97,21 @@ class Tokens:
         return list(zip(np.split(ids, ends), np.split(types, ends), strict=True))
 
     def with_labels(self, labels: np.ndarray, where: np.ndarray) -> "Tokens":
-        """The same pairs with other labels.
+        """The same pairs with other labels; items and teacher stay.
 
         Args:
           labels: `[N, V]` float32 in [-1, 1].
           where: `[N, V]` bool.
         """
-        return Tokens(self.lengths, labels, where, self._joined)
+        return self.with_targets(self.targets | {"labels": labels, "where": where})
+
+    def with_targets(self, targets: Mapping[str, np.ndarray]) -> "Tokens":
+        """The same pairs with other targets, by the names that `targets` has.
+
+        Raises:
+          ValueError: if there are targets without the cells that count.
+        """
+        return Tokens(self.lengths, targets, self._joined)
 
     @classmethod
     def in_memory(cls, examples: "Examples") -> "Tokens":
@@ -117,21 +130,31 @@ class Tokens:
                 np.concatenate([types[row] for row in rows], dtype=np.int32),
             )
 
-        return cls(lengths, examples.labels, examples.where, joined)
+        return cls(lengths, examples.targets, joined)
 
 
-def key_of(rows_fingerprint: str, tokenizer: "PairTokenizer", max_length: int) -> str:
+def key_of(
+    rows_fingerprint: str,
+    tokenizer: "PairTokenizer",
+    max_length: int,
+    targets: Sequence[str] = (),
+) -> str:
     """The name of a cache: another one if anything that decides its content differs.
 
     Args:
-      rows_fingerprint: a digest of the rows in their order, labels and where included.
+      rows_fingerprint: a digest of the rows in their order, and of all their targets.
       tokenizer: makes the ids.
       max_length: most tokens of a pair.
+      targets: which there are besides labels: "items", "teacher".
 
     Returns:
       64 hexadecimal digits.
     """
-    parts = [files.FORMAT, rows_fingerprint, tokenizer.fingerprint(), max_length]
+    parts: list[Any] = [
+        files.FORMAT, rows_fingerprint, tokenizer.fingerprint(), max_length,
+    ]  # fmt: skip
+    if targets:
+        parts.append(sorted(targets))
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -149,13 +172,12 @@ def open_tokens(folder: str | pathlib.Path) -> Tokens:
             f"tokens.open_tokens: {folder} does not exist; tokens.cached writes it."
         )
     with files.reading(folder):
-        count = files.check(folder)
-        return _open(folder, count)
+        return _open(folder, *files.check(folder))
 
 
-def _open(folder: pathlib.Path, count: int) -> Tokens:
+def _open(folder: pathlib.Path, count: int, names: Sequence[str]) -> Tokens:
     """A folder that is checked; its files stay open, though it be moved or removed."""
-    lengths, labels, where = files.arrays(folder, count)
+    lengths, targets = files.arrays(folder, count, names)
     reader: Any = ArrayRecordReader(
         str(folder / files.RECORDS),
         "readahead_buffer_size:0,max_parallelism:0",
@@ -178,7 +200,7 @@ def _open(folder: pathlib.Path, count: int) -> Tokens:
             ) from None
         return files.split(b"".join(records))
 
-    return Tokens(lengths, labels, where, joined)
+    return Tokens(lengths, targets, joined)
 
 
 def cached(root: str | pathlib.Path, key: str, make: Make) -> Tokens:
@@ -216,8 +238,8 @@ def cached(root: str | pathlib.Path, key: str, make: Make) -> Tokens:
             files.remove(folder, root)
     with files.partial_folder(root, key) as partial:
         made = make()
-        count = files.write(partial, made if isinstance(made, Iterable) else [made])
+        found = files.write(partial, made if isinstance(made, Iterable) else [made])
         with files.reading(partial):
             # Before the others see it, who may set it aside.
-            tokens = _open(partial, count)
+            tokens = _open(partial, *found)
         return tokens if files.publish(partial, folder) else open_tokens(folder)

@@ -149,7 +149,7 @@ def fit_threshold(
     *,
     reach: float = 5.0,
     steps: int = 101,
-    smooth: int = 3,
+    smooth: int = 1,
     where: jax.Array | None = None,
 ) -> jax.Array:
     """The one threshold for all categories under which the official F1 is highest.
@@ -195,7 +195,7 @@ def fit_thresholds(
     prior: float = 50.0,
     reach: float = 5.0,
     steps: int = 101,
-    smooth: int = 3,
+    smooth: int = 1,
     where: jax.Array | None = None,
 ) -> jax.Array:
     """A threshold for each category, drawn to the common one where labels are few.
