@@ -13,7 +13,7 @@ from fulcra_jax import cli
 from fulcra_jax.data import valueeval
 from fulcra_jax.inference import Predictor
 
-pytestmark = pytest.mark.usefixtures("one_device")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_device")]
 
 
 @pytest.fixture(scope="module")
