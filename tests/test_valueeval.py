@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from valueeval_files import LABELS_HEADER, folder, labels_line
 
+from experiments import prepare
 from experiments import valueeval as script
 from experiments.config import Config, load_config, on_source, save_config
 from experiments.recipes import RECIPES
 from fulcra_jax import values
 from fulcra_jax.configs import HierarchicalHead, QueryHead
 from fulcra_jax.data import source, valueeval
+from fulcra_jax.data.tokenizer import PairTokenizer
 from fulcra_jax.report import presence
 
 SHARED = pathlib.Path(__file__).parents[2] / "shared" / "data" / "valueeval23"
@@ -214,6 +216,20 @@ def test_a_recipe_on_these_rows_has_twenty_values_of_two_classes(tmp_path):
 def test_a_configuration_that_does_not_fit_is_refused(make, said):
     with pytest.raises(ValueError, match=said):
         make()
+
+
+def test_heads_that_read_definitions_are_told_those_of_the_categories():
+    config = on_source(
+        Config(evaluator=_with_head(QueryHead(values="definition"))),
+        source.ValueEval("there"),
+    )
+    tokenizer = PairTokenizer.train(list(valueeval.DEFINITIONS.values()), 300)
+    told = prepare.fit_to_data(config, tokenizer).evaluator.head
+    assert isinstance(told, QueryHead)
+    face = tokenizer.pieces([f"Face: {valueeval.DEFINITIONS['Face']}"])[0]
+    place = valueeval.CATEGORIES.index("Face")
+    assert list(told.definitions[place][1:-1]) == list(face)
+    assert len(told.definitions) == 20
 
 
 def _with_head(head):
