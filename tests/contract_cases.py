@@ -12,6 +12,7 @@ from typing import Any
 
 import contract_aggregation
 import contract_agreement
+import contract_decisions
 import contract_estimation
 import contract_policy
 import contract_preference
@@ -150,6 +151,7 @@ TABLES = {"patterns.pattern_table", "multiobjective.dual_step"}
 for part in (
     contract_aggregation,
     contract_agreement,
+    contract_decisions,
     contract_estimation,
     contract_policy,
     contract_preference,
