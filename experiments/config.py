@@ -6,6 +6,8 @@ import dataclasses
 import pathlib
 from typing import Any, Literal, get_args, get_type_hints
 
+from experiments.config_parts import Loss as Loss
+from experiments.config_parts import Text as Text
 from fulcra_jax import values
 from fulcra_jax.configs import HEADS, DebertaConfig, EvaluatorConfig
 from fulcra_jax.data import source as sources
@@ -19,70 +21,6 @@ FIGURES = ("accuracy", "macro_f1", "f1_opposed", "f1_none", "f1_supported")
 """What a look at the dev split finds."""
 PRESENCE_FIGURES = ("accuracy", "macro_f1", "official_f1", "precision", "recall")
 """What it finds of ValueEval'23: macro_f1 is the mean of the categories' F1."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Text:
-    """How dialogues become tokens."""
-
-    max_length: int = 512
-    """Most tokens of prompt and response together; the prompt is cut first."""
-    tokenizer: str = ""
-    """A Hugging Face tokenizer directory; empty takes the pretrained encoder's, or
-    trains one on the training rows."""
-    vocab_size: int = 8000
-    """Pieces of a tokenizer trained here."""
-    token_dropout: float = 0.0
-    """Chance of a training token to be replaced by [MASK]."""
-    ladder: tuple[int, ...] = (64, 128, 256, 512)
-    """Lengths that batches are padded to; each is compiled once."""
-    packed: bool = False
-    """Several texts in a row of `max_length`, in place of a ladder: one shape, hardly
-    any padding. `batch_size` then counts rows."""
-    cache: str = ".cache/tokens"
-    """Folder of tokenised rows, for the next run; empty keeps them in memory."""
-
-    def __post_init__(self) -> None:
-        if not 8 <= self.max_length <= 65536:
-            raise ValueError(
-                f"config.Text: max_length is {self.max_length}; it should be in [8, "
-                "65536]."
-            )
-        if not 0.0 <= self.token_dropout < 1.0:
-            raise ValueError(
-                f"config.Text: token_dropout is {self.token_dropout}; it should be in "
-                "[0, 1)."
-            )
-        if (
-            list(self.ladder) != sorted(set(self.ladder))
-            or min(self.ladder, default=0) < 1
-        ):
-            raise ValueError(
-                f"config.Text: ladder is {self.ladder}; it should be ascending "
-                "positive lengths."
-            )
-
-
-@dataclasses.dataclass(frozen=True)
-class Loss:
-    """What is minimised; which form follows from the evaluator's link."""
-
-    class_weights: Literal["none", "sqrt"] = "none"
-    """sqrt: a cell counts by 1/sqrt(frequency of its label), as "-1" is rare."""
-    label_smoothing: float = 0.0
-    """Share of the target spread over the three classes (link "ternary" only)."""
-
-    def __post_init__(self) -> None:
-        if self.class_weights not in ("none", "sqrt"):
-            raise ValueError(
-                f"config.Loss: class_weights is {self.class_weights!r}; it should be "
-                "none or sqrt."
-            )
-        if not 0.0 <= self.label_smoothing < 1.0:
-            raise ValueError(
-                f"config.Loss: label_smoothing is {self.label_smoothing}; it should "
-                "be in [0, 1)."
-            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,12 +136,19 @@ class Config:
                     f"config.Config: {field} is {getattr(self, field)!r}; it should be "
                     f"one of: {', '.join(filter(None, known))}."
                 )
-        if self.leave_out and isinstance(self.source, ValueEval):
-            raise ValueError(
-                f"config.Config: leave_out is {self.leave_out}, but the rows are those "
-                "of ValueEval'23; it should be empty, as only basic values can be left "
-                "out."
-            )
+        if isinstance(self.source, ValueEval):
+            for field, told in (
+                ("leave_out", self.leave_out),
+                ("loss.circumplex", self.loss.circumplex),
+                ("loss.items", self.loss.items),
+                ("loss.teacher", self.loss.teacher),
+            ):
+                if told:
+                    raise ValueError(
+                        f"config.Config: {field} is {told}, which is about the ten "
+                        "basic values, but the rows are those of ValueEval'23; it "
+                        f"should be {'()' if field == 'leave_out' else 0}."
+                    )
         for name in self.leave_out:
             if name not in values.BASIC:
                 raise ValueError(
@@ -230,6 +175,7 @@ class Config:
                 "config.Config: policy.conflict mean gives fractional labels, which "
                 "have no class weight; set loss.class_weights to none."
             )
+        self.loss.check_link(self.evaluator.link)
 
     @property
     def value_names(self) -> tuple[str, ...]:

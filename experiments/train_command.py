@@ -16,6 +16,9 @@ from fulcra_jax import models
 from fulcra_jax.data import source
 from fulcra_jax.training import hosts, sharding
 
+TEACHER = 1.0
+"""Weight of a teacher's cell with --teacher, where the recipe has none."""
+
 
 class Command(NamedTuple):
     """What the command line asks for."""
@@ -33,6 +36,7 @@ def parse(argv: Sequence[str], description: str | None) -> Command:
     parser.add_argument("--resume", metavar="RUN")
     parser.add_argument("--run", metavar="DIR")
     parser.add_argument("--data", metavar="PATH")
+    parser.add_argument("--teacher", action="store_true")
     parser.add_argument("--profile", metavar="N", default="0")
     parser.add_argument("--hosts", default="detect")
     parser.add_argument("--coordinator", metavar="ADDRESS:PORT", default="")
@@ -53,7 +57,7 @@ def parse(argv: Sequence[str], description: str | None) -> Command:
         names = [word for word in rest if word.startswith("--")]
         wrong = [word for word in names if not word.startswith("--mesh.")]
         wrong += rest[:1] if rest and not names else []
-        if wrong or ours.run or ours.data:
+        if wrong or ours.run or ours.data or ours.teacher:
             raise ValueError(
                 "train: --resume takes no other argument but --mesh.AXIS N; the "
                 "configuration is the run's."
@@ -70,11 +74,18 @@ def parse(argv: Sequence[str], description: str | None) -> Command:
         return Command(config, path, True, profile)
     recipes = RECIPES
     if ours.data is not None:
-        rows = source.of_path(ours.data)
+        # Of the recipe that is meant alone: another may have no head for these rows.
         recipes = {
-            name: (text, on_source(config, rows))
+            name: (
+                text,
+                _on_rows(config, ours.data, ours.teacher) if name in rest else config,
+            )
             for name, (text, config) in RECIPES.items()
         }
+    elif ours.teacher:
+        raise ValueError(
+            "train: --teacher needs the folder of a teacher's scores: give --data PATH."
+        )
     if {"-h", "--help"} & set(rest) and set(rest) & set(RECIPES):
         print(description)  # the help of a recipe has its fields only
     config = tyro.extras.overridable_config_cli(
@@ -95,6 +106,23 @@ def parse(argv: Sequence[str], description: str | None) -> Command:
     hosts.join(group)
     run = hosts.from_lead(ours.run or str(rundir.default_run(recipe)))
     return Command(config, pathlib.Path(run), False, profile)
+
+
+def _on_rows(config: Config, path: str, teacher: bool) -> Config:
+    """The recipe on the rows of a path, with its teacher's scores where asked."""
+    rows = source.of_path(path)
+    if not teacher:
+        return on_source(config, rows)
+    if not isinstance(rows, source.Folder):
+        raise ValueError(
+            f"train: {path} holds ValueEval'23, which has no teacher's scores; leave "
+            "--teacher out, or give a folder of FULCRA's files."
+        )
+    config = on_source(config, dataclasses.replace(rows, teacher=True))
+    if config.loss.teacher:
+        return config
+    loss = dataclasses.replace(config.loss, teacher=TEACHER)
+    return dataclasses.replace(config, loss=loss)
 
 
 def _whole(name: str, text: str) -> int:

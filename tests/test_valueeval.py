@@ -9,7 +9,7 @@ from valueeval_files import LABELS_HEADER, folder, labels_line
 
 from experiments import prepare
 from experiments import valueeval as script
-from experiments.config import Config, load_config, on_source, save_config
+from experiments.config import Config, Loss, load_config, on_source, save_config
 from experiments.recipes import RECIPES
 from fulcra_jax import values
 from fulcra_jax.configs import HierarchicalHead, QueryHead
@@ -201,8 +201,12 @@ def test_a_recipe_on_these_rows_has_twenty_values_of_two_classes(tmp_path):
     [
         (lambda: Config(source=source.ValueEval("x")), "num_values is 10; it should"),
         (
+            lambda: on_source(Config(loss=Loss(circumplex=0.1)), source.ValueEval("x")),
+            "loss.circumplex is 0.1, which is about the ten basic values",
+        ),
+        (
             lambda: on_source(Config(leave_out=("Power",)), source.ValueEval("x")),
-            "leave_out is .*it should be empty",
+            "leave_out is .*the rows are those of ValueEval",
         ),
         (
             lambda: on_source(

@@ -75,7 +75,10 @@ def test_other_files_are_judged_under_the_thresholds_of_validation(run, tmp_path
     assert not (made / "submission.tsv").exists()
 
 
-def test_what_cannot_be_done_is_said(run, capsys):
+def test_what_cannot_be_done_is_said(run, tmp_path, capsys):
+    words = ["debug", "--data", str(folder(tmp_path)), "--run", str(tmp_path / "r")]
+    assert script.main([*words, "--teacher"]) == 1
+    assert "which has no teacher's scores" in capsys.readouterr().err
     assert evaluate.main(["--run", str(run), "--split", "test"]) == 1
     assert "no argument of test has labels" in capsys.readouterr().err
     assert cli.main(["score", "--run", str(run), "--response", "x"]) == 1

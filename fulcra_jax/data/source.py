@@ -142,7 +142,7 @@ def of_path(path: str) -> Folder | ValueEval:
     if here.is_dir():
         tables = any(here.glob("arguments-*.tsv")) and not any(here.glob("*.json*"))
         return ValueEval(path) if tables else Folder(path)
-    return ValueEval(path) if sniff(here) == "valueeval" else Folder(path)
+    return ValueEval(path) if here.suffix == ".tsv" else Folder(path)
 
 
 def read_valueeval(source: ValueEval) -> Corpus:
