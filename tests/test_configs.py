@@ -203,8 +203,8 @@ def test_a_bad_evaluator_is_refused():
 def test_bad_evaluator_entries_are_named():
     entries = EvaluatorConfig(DebertaConfig()).to_json()
     head = entries["head"]
-    with pytest.raises(KeyError, match="'TokenHead' is unknown; known are: SharedHead"):
-        EvaluatorConfig.from_json(entries | {"head": head | {"type": "TokenHead"}})
+    with pytest.raises(KeyError, match="'NoHead' is unknown; known are: SharedHead"):
+        EvaluatorConfig.from_json(entries | {"head": head | {"type": "NoHead"}})
     with pytest.raises(ValueError, match="missing: none; unknown: depth"):
         EvaluatorConfig.from_json(entries | {"head": head | {"depth": 2}})
     with pytest.raises(ValueError, match="missing: link; unknown: none"):

@@ -135,7 +135,8 @@ def test_head_on_the_original_states_gives_the_original_logits(name, tmp_path):
     arrays, config, params = golden_evaluator(name, tmp_path)
     head = SharedHeadModule(config.head, act=config.encoder.pooler_hidden_act)
     _, mask, _ = tokens(arrays)
-    logits = run(head, params["head"], jnp.asarray(arrays["hidden"][-1]), mask)
+    states = jnp.asarray(arrays["hidden"][-1])
+    logits = run(head, params["head"], states, mask).logits
     want = arrays["logits"].reshape(logits.shape)
     np.testing.assert_allclose(logits, want, rtol=0, atol=ATOL)
 

@@ -14,7 +14,8 @@ HEAD = SharedHeadModule(SharedHead(pool="logsumexp", hidden=0), init_range=0.5)
 
 def output(hidden, mask):
     params = HEAD.init(jax.random.key(0), hidden, mask, deterministic=True)
-    return HEAD.apply(params, hidden, mask, deterministic=True), params["params"]
+    found = HEAD.apply(params, hidden, mask, deterministic=True)
+    return found.logits, params["params"]
 
 
 def test_logits_are_pooled_over_the_tokens_that_count():
@@ -42,7 +43,9 @@ def test_a_row_of_padding_has_equal_logits_and_no_gradient():
     logits, params = output(hidden, mask)
     assert np.ptp(np.asarray(logits)) == 0
     grads = jax.grad(
-        lambda p, h: HEAD.apply({"params": p}, h, mask, deterministic=True).sum(),
+        lambda p, h: HEAD.apply(
+            {"params": p}, h, mask, deterministic=True
+        ).logits.sum(),
         argnums=(0, 1),
     )(params, hidden)
     assert all(not np.asarray(leaf).any() for leaf in jax.tree.leaves(grads))

@@ -25,11 +25,9 @@ class Head:
 
     Attributes:
       num_values: V, how many values are judged.
-      dropout: rate before the projection.
     """
 
     num_values: int = 10
-    dropout: float = 0.1
 
     links: ClassVar[tuple[str, ...]] = ("ternary", "tanh", "ordinal", "presence")
     """The links that its logits can have."""
@@ -41,9 +39,9 @@ class Head:
             _checks.is_int(self.num_values, 1, _MOST_VALUES),
             f"a positive integer of at most {_MOST_VALUES}",
         )
-        _checks.need(
-            self, "dropout", _checks.is_rate(self.dropout), "a number in [0, 1)"
-        )
+        if hasattr(self, "dropout"):
+            rate = _checks.is_rate(getattr(self, "dropout", None))
+            _checks.need(self, "dropout", rate, "a number in [0, 1)")
 
     def leaves(self, width: int, classes: int) -> Leaves:
         """Shapes of all parameters.
@@ -102,12 +100,14 @@ class PooledHead(Head):
     Attributes:
       pool: the first token, or mean or maximum over the tokens that are not padding.
       hidden: width of the hidden layer; None is the encoder's width, 0 means linear.
+      dropout: rate before the projection.
       items: whether there are three logits for each of the 54 items too, from the same
         hidden layer: something to learn from, `HeadOutput.item_logits`.
     """
 
     pool: Pool = "first"
     hidden: int | None = None
+    dropout: float = 0.1
     items: bool = False
 
     def __post_init__(self):
@@ -187,11 +187,13 @@ class ByDefinition(Head):
         the same encoder at every step, so that the parameters know no V: a new value is
         scored from its definition alone.
       definitions: V definitions as token ids with [CLS] and [SEP]; `experiments` and
-        `inference.with_values` fill it in.
+        `inference.with_definitions` fill it in.
+      dropout: rate before the projection.
     """
 
     values: ValueVectors = "learned"
     definitions: tuple[tuple[int, ...], ...] = ()
+    dropout: float = 0.1
 
     def __post_init__(self):
         super().__post_init__()

@@ -21,11 +21,13 @@ class TokenHead(Head):
         value token sees the text and itself; the text sees none, so that a value's
         classes do not depend on which other values are asked for.
       hidden: width of the hidden layer; None is the encoder's width, 0 means linear.
+      dropout: rate before the projection.
     """
 
     definitions: tuple[tuple[int, ...], ...] = ()
     sees: Sees = "all"
     hidden: int | None = None
+    dropout: float = 0.1
 
     def __post_init__(self):
         super().__post_init__()
@@ -80,11 +82,13 @@ class PromptedHead(Head):
         released. True: one pass for all: the text once, and behind it the definitions,
         each of which reads the text and itself; the text reads no definition.
       hidden: width of the hidden layer; None is the encoder's width.
+      dropout: rate before the projection.
     """
 
     definitions: tuple[tuple[int, ...], ...] = ()
     packed: bool = False
     hidden: int | None = None
+    dropout: float = 0.1
 
     def __post_init__(self):
         super().__post_init__()

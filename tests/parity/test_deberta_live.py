@@ -66,8 +66,8 @@ def test_states_logits_and_gradients(family, seed, length):
             states = Deberta(config.encoder).apply(
                 encoder, *inputs, all_states=True, **kwargs
             )
-            logits = head.apply(readout, states[-1], inputs[1], deterministic=True)
-            logits = logits.reshape(4, drawn.LABELS)
+            output = head.apply(readout, states[-1], inputs[1], deterministic=True)
+            logits = output.logits.reshape(4, drawn.LABELS)
             pull = (logits * pull_logits).sum() + (states[-1] * pull_hidden).sum()
             return pull, (states, logits)
 
