@@ -7,14 +7,14 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
 from fulcra_jax import configs, values
-from fulcra_jax.configs import DebertaConfig, EvaluatorConfig
+from fulcra_jax.configs import DebertaConfig, EvaluatorConfig, SharedHead
 from fulcra_jax.convert import hub, tables, weights
 from fulcra_jax.convert.torch_parts import shown
 
@@ -324,7 +324,7 @@ def _config_entries(config: Config) -> dict[str, Any]:
     rate = "classifier_dropout" if encoder.model_type == "bert" else "cls_dropout"
     return entries | {
         "architectures": [f"{family}ForSequenceClassification"],
-        rate: config.head.dropout,
+        rate: cast(SharedHead, config.head).dropout,  # `has_hf_head` says so
         "id2label": {str(i): label for i, label in enumerate(labels)},
         "label2id": {label: i for i, label in enumerate(labels)},
     }
