@@ -108,19 +108,32 @@ def encoder_id(folder: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
+def settings_of_key(setting: Setting, key: Key) -> str:
+    """The digest that a cell must have to be this one."""
+    return settings_of(_config(setting, key), key.recipe)
+
+
+def _config(setting: Setting, key: Key) -> Config:
+    """As `config_of`; of a floor only its rows count."""
+    named = key
+    if key.recipe in FLOORS:
+        named = dataclasses.replace(key, recipe="shared")
+    return config_of(setting, named)
+
+
 def run_cell(setting: Setting, key: Key, cells: Cells) -> Cell:
     """Trains and judges a cell, and writes it down."""
-    if key.recipe in FLOORS:
-        config = config_of(setting, dataclasses.replace(key, recipe="shared"))
-    else:
-        config = config_of(setting, key)
+    config = _config(setting, key)
     settings = settings_of(config, key.recipe)
     rows = prepare.read_corpus(config).rows
     held = [row for row in rows["dev"] if row.where.any()]
     if key.recipe in FLOORS:
         probs, told = _floor(key.recipe, rows["train"], held)
     else:
-        probs, told = _trained(setting, key, config, held)
+        # Another stage's run of that name is another run, and is not gone on with.
+        run = setting.out / "runs" / f"{key.file.removesuffix('.npz')}.{settings}"
+        probs, told = _trained(run, config, held)
+    probs = probs.astype(np.float16).astype(np.float32)  # as they are kept
     labels, where = source.label_arrays(held)
     figures = evaluation.quick_figures(probs.argmax(-1) - 1, labels, where)
     cell = Cell(
@@ -134,8 +147,7 @@ def run_cell(setting: Setting, key: Key, cells: Cells) -> Cell:
     return cell
 
 
-def _trained(setting: Setting, key: Key, config: Config, held: list[Row]) -> Judged:
-    run = setting.out / "runs" / key.file.removesuffix(".npz")
+def _trained(run: pathlib.Path, config: Config, held: list[Row]) -> Judged:
     begun = time.monotonic()
     if not (run / "model").is_dir():
         train.train(config, run, resume=(run / "config.py").is_file())
