@@ -223,7 +223,7 @@ def run_missing(setting: running.Setting, cells: Cells, wanted: Sequence[Key]) -
 
 def _keep_programs(folder: pathlib.Path) -> None:
     """Compiled programs on disk: seeds and folds of a recipe share them."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
