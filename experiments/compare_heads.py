@@ -37,6 +37,7 @@ shared mine. README.md ("Compare value heads") has such a file.
 import dataclasses
 import os
 import pathlib
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -140,9 +141,17 @@ def setting_of(arguments: Arguments) -> running.Setting:
             "compare_heads: give the encoder that all heads share with --encoder DIR, "
             "a Hugging Face directory."
         )
-    if arguments.stage == "screen" and arguments.size == "full":
-        base = variants.apply(base, "short")
-    return running.Setting(base, data, arguments.encoder, pathlib.Path(arguments.out))
+    setting = running.Setting(
+        base, data, arguments.encoder, pathlib.Path(arguments.out)
+    )
+    return _screened(arguments, setting) if arguments.stage == "screen" else setting
+
+
+def _screened(arguments: Arguments, setting: running.Setting) -> running.Setting:
+    """The setting of the screening."""
+    if arguments.size == "debug":
+        return setting
+    return setting._replace(base=variants.apply(setting.base, "short"))
 
 
 def _embedded(folder: pathlib.Path) -> str:
@@ -150,7 +159,12 @@ def _embedded(folder: pathlib.Path) -> str:
     if not folder.is_dir():
         partial = folder.with_name(f"{folder.name}.{os.getpid()}")
         sample.write_sample(partial, 0, 200, 60, 60)
-        partial.rename(folder)
+        try:
+            partial.rename(folder)
+        except OSError:  # another process was faster
+            shutil.rmtree(partial)
+            if not folder.is_dir():
+                raise
     return str(folder)
 
 
@@ -241,7 +255,7 @@ def write(
     if stage == "report":
         shorter = dataclasses.replace(arguments, stage="screen")
         texts += tables.write(
-            setting_of(shorter), Cells(cells_folder(shorter)), [],
+            _screened(arguments, setting), Cells(cells_folder(shorter)), [],
             title="screening", baseline=arguments.baseline, encoder_known=known,
         )  # fmt: skip
     if stage != "zero-shot":

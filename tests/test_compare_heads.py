@@ -2,6 +2,7 @@
 """The comparison of heads: cells, what is missing, tables; training is faked."""
 
 import dataclasses
+import json
 import pathlib
 from typing import Any
 
@@ -217,6 +218,15 @@ def test_another_stages_run_of_the_same_name_is_not_gone_on_with(tmp_path, monke
         running.run_cell(setting, Key("shared", "dev", 0), Cells(tmp_path / "cells"))
     assert runs[0] != runs[1] == runs[2]
     assert {run.parent for run in runs} == {tmp_path / "runs"}
+
+
+def test_the_time_before_a_kill_counts(tmp_path):
+    assert running._spent(tmp_path) == 0.0
+    (tmp_path / "config.py").write_text("Config()")
+    begun = (tmp_path / "config.py").stat().st_mtime
+    line = json.dumps({"time": begun + 12.5, "step": 3})
+    (tmp_path / "metrics.jsonl").write_text(f"{line}\n{line[:9]}")
+    np.testing.assert_allclose(running._spent(tmp_path), 12.5, atol=1e-3)
 
 
 def test_prompting_takes_one_seed():

@@ -95,6 +95,15 @@ def test_what_cannot_be_checked_is_said(debug, tmp_path):
     assert not notes
 
 
+def test_a_report_needs_no_encoder(debug, tmp_path, capsys):
+    rows = compare_heads.setting_of(debug("final")).data
+    arguments = compare_heads.Arguments(
+        "report", rows, cells=str(tmp_path / "none"), out=str(tmp_path / "tables")
+    )
+    compare_heads.compare(arguments)
+    assert "nothing is finished" in capsys.readouterr().out
+
+
 def test_recipes_without_all_folds_are_named(debug, tmp_path):
     compare_heads.compare(debug("final", only="folds"))
     cells = Cells(tmp_path / "cells")

@@ -148,7 +148,7 @@ def run_cell(setting: Setting, key: Key, cells: Cells) -> Cell:
 
 
 def _trained(run: pathlib.Path, config: Config, held: list[Row]) -> Judged:
-    begun = time.monotonic()
+    begun = time.monotonic() - _spent(run)
     if not (run / "model").is_dir():
         train.train(config, run, resume=(run / "config.py").is_file())
     seconds = time.monotonic() - begun
@@ -172,6 +172,17 @@ def _trained(run: pathlib.Path, config: Config, held: list[Row]) -> Judged:
     jax.clear_caches()
     gc.collect()
     return probs, told
+
+
+def _spent(run: pathlib.Path) -> float:
+    """Seconds that a run was trained for before it was killed; of one that was killed
+    more than once, the pauses count too."""
+    metrics = run / "metrics.jsonl"
+    if not metrics.is_file():
+        return 0.0
+    whole = metrics.read_bytes().rpartition(b"\n")[0].splitlines()
+    begun = (run / "config.py").stat().st_mtime
+    return max(0.0, json.loads(whole[-1])["time"] - begun) if whole else 0.0
 
 
 def _encoded(predictor: Predictor, held: Sequence[Row]) -> list[np.ndarray]:
