@@ -16,9 +16,12 @@ python -m experiments.compare_heads zero-shot --data FOLDER --encoder DIR
 
 python -m experiments.compare_heads report --data FOLDER
 
-    makes the tables again from what is finished, without training.
+    makes all tables again from what is finished, without training. With --encoder DIR
+    cells of other rows, another encoder or another configuration are named and left
+    out; without, only the rows are compared.
 
---size debug does all of it on the embedded corpus with a tiny encoder in two minutes.
+--size debug: each stage on the embedded corpus with a tiny encoder in two minutes.
+OUT holds a table as Markdown, CSV and picture for each part, and all in report.md.
 
 A recipe is variants joined by "+", as query+ordinal; --list names them. A finished cell
 is a row of CELLS/cells.csv with its predictions beside it, and is not trained again,
@@ -26,30 +29,33 @@ also on another machine that has that folder; a killed one resumes from its chec
 Two processes may work on the same folder with different --recipes.
 
 A head of your own: a module on the path that calls fulcra_jax.models.register_head and
-experiments.heads.variants.register, named in the environment variable FULCRA_HEADS.
+experiments.heads.variants.register, named in the environment variable FULCRA_HEADS:
+FULCRA_HEADS=my_file PYTHONPATH=. python -m experiments.compare_heads screen --recipes
+shared mine. README.md ("Compare value heads") has such a file.
 """
 
 import dataclasses
+import os
 import pathlib
+import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
+import jax
 import tyro
 
-from experiments import prepare
 from experiments.exits import exit_code
-from experiments.heads import report, running, summary, variants, zero_shot
+from experiments.heads import running, tables, variants, zero_shot
 from experiments.heads.cells import DEFAULT, Cells, Key
 from experiments.recipes import RECIPES
 from fulcra_jax import models
+from fulcra_jax.data import sample
 
 Stage = Literal["screen", "final", "zero-shot", "report"]
 FINAL = ("shared", "query", "tokens", "film", "prompted-packed", "prompted")
 ONE_SEED = ("prompted",)
-REFERENCES = ("TF-IDF + LR", "torch-linear")
-"""Systems that recipes are compared with, besides the baseline."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,23 +73,25 @@ class Arguments:
     seeds: int = 3
     """Of the final stage."""
     folds: int = 5
-    """Of the final stage; 0 judges on dev only."""
+    """Of the final stage, the first of five; 0 judges on dev only."""
     only: Literal["", "dev", "folds"] = ""
     """Part of the final stage to run."""
+    values: tuple[str, ...] = ()
+    """Of the stage zero-shot, those left out; empty takes the six common ones."""
     baseline: str = "shared"
     """The recipe that others are compared with."""
     out: str = "runs/heads"
     """Folder of the runs, while they are trained, and of the tables."""
     cells: str = ""
-    """Folder of the finished cells; empty is experiments/figures/heads, or OUT/cells of
-    --size debug."""
+    """Folder of the finished cells, those of screening in its folder screen; empty is
+    experiments/figures/heads, or OUT/cells of --size debug."""
     size: Literal["full", "debug"] = "full"
     """debug: a tiny encoder from random weights, two recipes, two folds, one seed."""
     list: bool = False
     """Name the variants and stop."""
 
     def __post_init__(self) -> None:
-        for field, low, high in (("seeds", 1, 100), ("folds", 0, 100)):
+        for field, low, high in (("seeds", 1, 100), ("folds", 0, 5)):
             if not low <= getattr(self, field) <= high:
                 raise ValueError(
                     f"compare_heads: {field} is {getattr(self, field)}; it should be "
@@ -104,7 +112,12 @@ def compare(arguments: Arguments) -> None:
         return
     setting, cells = setting_of(arguments), Cells(cells_folder(arguments))
     if arguments.stage == "zero-shot":
-        wanted = zero_shot.keys(arguments.recipes or zero_shot.RECIPES, setting)
+        debug = arguments.size == "debug"
+        wanted = zero_shot.keys(
+            arguments.recipes or zero_shot.RECIPES[: 1 if debug else None],
+            setting,
+            arguments.values or zero_shot.COMMON[: 2 if debug else None],
+        )
     else:
         wanted = keys_of(arguments)
     for recipe in {key.recipe for key in wanted} - set(running.FLOORS):
@@ -117,8 +130,10 @@ def compare(arguments: Arguments) -> None:
 def setting_of(arguments: Arguments) -> running.Setting:
     """The base recipe, rows and encoder; refuses what cannot work."""
     base = RECIPES["debug" if arguments.size == "debug" else "small"][1]
+    data = arguments.data
     if arguments.size == "debug":
         base = dataclasses.replace(base, steps=20)
+        data = data or _embedded(pathlib.Path(arguments.out) / "embedded")
     elif not arguments.data:
         raise ValueError("compare_heads: give rows with --data FOLDER.")
     elif not arguments.encoder and arguments.stage != "report":
@@ -126,20 +141,41 @@ def setting_of(arguments: Arguments) -> running.Setting:
             "compare_heads: give the encoder that all heads share with --encoder DIR, "
             "a Hugging Face directory."
         )
-    if arguments.stage == "screen" and arguments.size == "full":
-        base = variants.apply(base, "short")
-    return running.Setting(
-        base, arguments.data, arguments.encoder, pathlib.Path(arguments.out)
+    setting = running.Setting(
+        base, data, arguments.encoder, pathlib.Path(arguments.out)
     )
+    return _screened(arguments, setting) if arguments.stage == "screen" else setting
+
+
+def _screened(arguments: Arguments, setting: running.Setting) -> running.Setting:
+    """The setting of the screening."""
+    if arguments.size == "debug":
+        return setting
+    return setting._replace(base=variants.apply(setting.base, "short"))
+
+
+def _embedded(folder: pathlib.Path) -> str:
+    """The embedded corpus as files, so that there are folds of it."""
+    if not folder.is_dir():
+        partial = folder.with_name(f"{folder.name}.{os.getpid()}")
+        sample.write_sample(partial, 0, 200, 60, 60)
+        try:
+            partial.rename(folder)
+        except OSError:  # another process was faster
+            shutil.rmtree(partial)
+            if not folder.is_dir():
+                raise
+    return str(folder)
 
 
 def cells_folder(arguments: Arguments) -> pathlib.Path:
     """Where finished cells lie; screening has a folder of its own."""
-    if arguments.cells:
-        return pathlib.Path(arguments.cells)
+    folder = DEFAULT
     if arguments.size == "debug":
-        return pathlib.Path(arguments.out) / "cells"
-    return DEFAULT / "screen" if arguments.stage == "screen" else DEFAULT
+        folder = pathlib.Path(arguments.out) / "cells"
+    if arguments.cells:
+        folder = pathlib.Path(arguments.cells)
+    return folder / "screen" if arguments.stage == "screen" else folder
 
 
 def keys_of(arguments: Arguments) -> list[Key]:
@@ -153,8 +189,6 @@ def keys_of(arguments: Arguments) -> list[Key]:
     recipes = arguments.recipes or (("shared", "query") if debug else FINAL)
     seeds = range(1 if debug else arguments.seeds)
     folds = min(arguments.folds, 2) if debug else arguments.folds
-    if debug and not arguments.data:
-        folds = 0  # the embedded corpus has its own splits
     wanted: list[Key] = []
     names = ["dev"] if arguments.only != "folds" else []
     names += [f"fold{fold}" for fold in range(folds)] if arguments.only != "dev" else []
@@ -170,7 +204,7 @@ def keys_of(arguments: Arguments) -> list[Key]:
 def run_missing(setting: running.Setting, cells: Cells, wanted: Sequence[Key]) -> None:
     """Trains what is not finished, one cell after the other."""
     finished = cells.read()
-    settings = {key: settings_of(setting, key) for key in wanted}
+    settings = {key: running.settings_of_key(setting, key) for key in wanted}
     stale = [k for k in wanted if k in finished and finished[k].settings != settings[k]]
     if stale:
         raise ValueError(
@@ -183,8 +217,11 @@ def run_missing(setting: running.Setting, cells: Cells, wanted: Sequence[Key]) -
     print(
         f"{len(wanted) - len(missing)} of {len(wanted)} cells are finished", flush=True
     )
+    _keep_programs(setting.out / "programs")
     spent: list[float] = []
     for number, key in enumerate(missing, 1):
+        if key in cells.read():  # another process was faster
+            continue
         print(f"--- cell {number} of {len(missing)}: {key}", flush=True)
         begun = time.monotonic()
         cell = running.run_cell(setting, key, cells)
@@ -198,11 +235,11 @@ def run_missing(setting: running.Setting, cells: Cells, wanted: Sequence[Key]) -
         )
 
 
-def settings_of(setting: running.Setting, key: Key) -> str:
-    """The digest that a cell must have to be this one."""
-    plain = key.recipe in running.FLOORS
-    named = dataclasses.replace(key, recipe="shared") if plain else key
-    return running.settings_of(running.config_of(setting, named), key.recipe)
+def _keep_programs(folder: pathlib.Path) -> None:
+    """Compiled programs on disk: seeds and folds of a recipe share them."""
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def write(
@@ -211,38 +248,38 @@ def write(
     cells: Cells,
     wanted: Sequence[Key],
 ) -> None:
-    """Tables and pictures of what is finished."""
-    folder = pathlib.Path(arguments.out)
-    if arguments.stage == "zero-shot":
-        print(zero_shot.write(cells, setting, wanted, folder))
-        return
-    finished = cells.read()
-    recipes = list(dict.fromkeys(key.recipe for key in (*wanted, *finished)))
-    against = [arguments.baseline, *REFERENCES]
-    parts = {"dev": ["dev"], "folds": []}
-    parts["folds"] = sorted(
-        {k.split for k in (*wanted, *finished) if "fold" in k.split}
-    )
-    for part, names in parts.items():
-        if not names or not any(key.split in names for key in finished):
-            continue
-        rows = {}
-        for split in names:
-            config = running.config_of(setting, Key("shared", split, 0))
-            rows[split] = prepare.read_corpus(config).rows["dev"]
-        held = summary.held_rows(rows)
-        systems = summary.systems_of(cells, held, recipes, {})
-        if not systems:
-            continue
-        stage = "screening" if arguments.stage == "screen" else "heads"
-        where = "dev" if part == "dev" else f"{len(names)} folds, pooled"
-        text = report.write(
-            summary.summarise(systems, held, against),
-            folder,
-            f"{stage} {part}: {where}",
-        )
-        print(text)
-    print(f"written to {folder}/")
+    """Tables and pictures of what is finished; all of it in the stage report."""
+    stage = arguments.stage
+    known = bool(arguments.encoder) or arguments.size == "debug"
+    texts: list[str] = []
+    if stage == "report":
+        shorter = dataclasses.replace(arguments, stage="screen")
+        texts += tables.write(
+            _screened(arguments, setting), Cells(cells_folder(shorter)), [],
+            title="screening", baseline=arguments.baseline, encoder_known=known,
+        )  # fmt: skip
+    if stage != "zero-shot":
+        texts += tables.write(
+            setting, cells, wanted,
+            title="screening" if stage == "screen" else "heads",
+            baseline=arguments.baseline, encoder_known=known,
+        )  # fmt: skip
+    if stage == "report":
+        wanted = _left_out(cells.read())
+    if stage == "zero-shot" or (stage == "report" and wanted):
+        texts.append(zero_shot.write(setting, cells, wanted, encoder_known=known))
+    print("\n".join(texts) or "nothing is finished")
+    tables.join(setting.out)
+    print(f"written to {setting.out}/")
+
+
+def _left_out(finished: Iterable[Key]) -> list[Key]:
+    """The finished cells of the stage zero-shot, and those they are compared with."""
+    found = [key for key in finished if key.split.startswith("zero-shot:")]
+    return [
+        *(Key(r, "dev", 0) for r in dict.fromkeys(key.recipe for key in found)),
+        *found,
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

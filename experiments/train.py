@@ -15,6 +15,10 @@ python -m experiments.train --resume runs/demo-20260101-120000
 --teacher trains on the official_scores.NAME.train.jsonl of that folder too, as a
 teacher's scores; --loss.teacher W is the weight of such a cell, 1 by default.
 
+--variant NAME+NAME changes the recipe as in experiments.compare_heads, whose --list
+names the variants: python -m experiments.train small --variant query+ordinal --data
+FOLDER --pretrained DIR.
+
 --run DIR is the new directory of the run; without it runs/RECIPE-DATE-TIME.
 
 --resume RUN continues a run, also on another mesh: besides it only --mesh.data,

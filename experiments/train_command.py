@@ -11,6 +11,7 @@ import tyro
 
 from experiments import rundir
 from experiments.config import Config, on_source
+from experiments.heads import variants
 from experiments.recipes import NEEDS_DATA, NEEDS_WEIGHTS, RECIPES
 from fulcra_jax import models
 from fulcra_jax.data import source
@@ -37,6 +38,7 @@ def parse(argv: Sequence[str], description: str | None) -> Command:
     parser.add_argument("--run", metavar="DIR")
     parser.add_argument("--data", metavar="PATH")
     parser.add_argument("--teacher", action="store_true")
+    parser.add_argument("--variant", metavar="NAME+NAME")
     parser.add_argument("--profile", metavar="N", default="0")
     parser.add_argument("--hosts", default="detect")
     parser.add_argument("--coordinator", metavar="ADDRESS:PORT", default="")
@@ -57,7 +59,7 @@ def parse(argv: Sequence[str], description: str | None) -> Command:
         names = [word for word in rest if word.startswith("--")]
         wrong = [word for word in names if not word.startswith("--mesh.")]
         wrong += rest[:1] if rest and not names else []
-        if wrong or ours.run or ours.data or ours.teacher:
+        if wrong or ours.run or ours.data or ours.teacher or ours.variant:
             raise ValueError(
                 "train: --resume takes no other argument but --mesh.AXIS N; the "
                 "configuration is the run's."
@@ -73,6 +75,12 @@ def parse(argv: Sequence[str], description: str | None) -> Command:
         hosts.join(group)
         return Command(config, path, True, profile)
     recipes = RECIPES
+    if ours.variant:
+        named = [word for word in rest if word in RECIPES][:1]
+        recipes = RECIPES | {
+            name: (RECIPES[name][0], variants.apply(RECIPES[name][1], ours.variant))
+            for name in named
+        }
     if ours.data is not None:
         # Of the recipe that is meant alone: another may have no head for these rows.
         recipes = {
@@ -80,7 +88,7 @@ def parse(argv: Sequence[str], description: str | None) -> Command:
                 text,
                 _on_rows(config, ours.data, ours.teacher) if name in rest else config,
             )
-            for name, (text, config) in RECIPES.items()
+            for name, (text, config) in recipes.items()
         }
     elif ours.teacher:
         raise ValueError(
@@ -104,7 +112,8 @@ def parse(argv: Sequence[str], description: str | None) -> Command:
             "Hugging Face directory of a DeBERTa or BERT encoder."
         )
     hosts.join(group)
-    run = hosts.from_lead(ours.run or str(rundir.default_run(recipe)))
+    name = f"{recipe}+{ours.variant}" if ours.variant else recipe
+    run = hosts.from_lead(ours.run or str(rundir.default_run(name)))
     return Command(config, pathlib.Path(run), False, profile)
 
 

@@ -2,7 +2,9 @@
 """The comparison of heads: cells, what is missing, tables; training is faked."""
 
 import dataclasses
+import json
 import pathlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ SETTING = running.Setting(RECIPES["debug"][1], "", "", pathlib.Path("unused"))
 
 
 def cell(recipe="shared", split="dev", seed=0, settings="abc", **fields):
-    numbers = dict(
+    numbers: dict[str, Any] = dict(
         rows=2, accuracy=0.5, macro_f1=0.4, f1_opposed=0.1, f1_none=0.9,
         f1_supported=0.2, steps=3, seconds=1.5, gflops=0.25, passes=1, parameters=7,
         device="cpu", commit="1234567",
@@ -65,6 +67,18 @@ def test_a_damaged_table_names_its_line(tmp_path):
     assert FIELDS[:4] == ["recipe", "split", "seed", "settings"]
 
 
+def test_a_row_that_was_half_written_is_no_finished_cell(tmp_path):
+    cells, keys = Cells(tmp_path), np.array([1], np.uint64)
+    cells.add(cell(), keys, np.zeros((1, 10, 3)))
+    whole = cells.table.read_bytes()
+    cells.table.write_bytes(whole + b"query,dev,0,abc,2,0.5")
+    assert list(cells.read()) == [Key("shared", "dev", 0)]
+    cells.add(cell("query"), keys, np.zeros((1, 10, 3)))
+    assert list(cells.read()) == [Key("shared", "dev", 0), Key("query", "dev", 0)]
+    assert cells.table.read_bytes().startswith(whole + b"query,dev,0,abc,2,0.5,0.4")
+    assert not list(tmp_path.glob("*.partial"))
+
+
 def test_rows_are_known_by_their_texts():
     rows = source.sample_rows(0, 3)
     keys = row_keys(rows)
@@ -92,6 +106,16 @@ def test_an_unknown_variant_lists_the_known():
         variants.apply(RECIPES["small"][1], "qery")
 
 
+def test_items_that_the_head_does_not_judge_are_refused():
+    base = RECIPES["small"][1]
+    head = variants.apply(base, "query+items").evaluator.head
+    assert head == configs.QueryHead(items=True)
+    with pytest.raises(ValueError, match=r"items\+query counts items in the loss, but"):
+        variants.apply(base, "items+query")
+    with pytest.raises(ValueError, match="a PromptedHead has no field items"):
+        variants.apply(base, "prompted+items")
+
+
 def test_a_name_that_cannot_be_a_variant_is_refused():
     for name in ("shared", "a+b", ""):
         with pytest.raises(ValueError, match="should be a name that is not taken"):
@@ -114,10 +138,11 @@ def test_settings_change_with_what_decides_the_numbers():
 def fake(monkeypatch, skill):
     """Training that gives the right label of a cell by chance."""
 
-    def trained(setting, key, config, held):
+    def trained(run, config, held):
+        recipe = run.name.split(".")[0]
         labels, _ = source.label_arrays(held)
-        rng = np.random.default_rng([key.seed, len(key.recipe)])
-        right = rng.random(labels.shape) < skill[key.recipe]
+        rng = np.random.default_rng([config.seed, len(recipe)])
+        right = rng.random(labels.shape) < skill[recipe]
         ids = np.where(right, np.rint(labels).astype(int) + 1, 1)
         told = {"steps": 1, "seconds": 2.0, "gflops": 1.0, "passes": 1, "parameters": 9}
         return np.eye(3, dtype=np.float32)[ids], told
@@ -150,7 +175,8 @@ def test_a_better_recipe_is_seen_and_an_equal_one_is_not(tmp_path, monkeypatch):
         "final", size="debug", out=str(tmp_path), recipes=("shared", "query", "first")
     )
     compare_heads.compare(arguments)
-    config = running.config_of(SETTING, Key("shared", "dev", 0))
+    setting = compare_heads.setting_of(arguments)
+    config = running.config_of(setting, Key("shared", "dev", 0))
     held = summary.held_rows({"dev": prepare.read_corpus(config).rows["dev"]})
     cells = Cells(tmp_path / "cells")
     systems = summary.systems_of(cells, held, ["shared", "query", "first"], {})
@@ -169,11 +195,38 @@ def test_a_cell_of_other_settings_is_named_and_kept(tmp_path, monkeypatch):
     fake(monkeypatch, {"shared": 0.6, "query": 0.95})
     arguments = compare_heads.Arguments("screen", size="debug", out=str(tmp_path))
     compare_heads.compare(arguments)
-    table = tmp_path / "cells" / "cells.csv"
-    settings = Cells(tmp_path / "cells").read()[Key("query", "dev", 0)].settings
-    table.write_text(table.read_text().replace(settings, "0123456789ab"))
+    cells = Cells(compare_heads.cells_folder(arguments))
+    settings = cells.read()[Key("query", "dev", 0)].settings
+    table = cells.table.read_text().replace(settings, "0123456789ab")
+    cells.table.write_text(table)
     with pytest.raises(ValueError, match=r"the first is query, dev, seed 0 \(01234"):
         compare_heads.compare(arguments)
+
+
+def test_another_stages_run_of_the_same_name_is_not_gone_on_with(tmp_path, monkeypatch):
+    fake(monkeypatch, {"shared": 0.6})
+    runs, trained = [], running._trained
+
+    def noted(run, config, held):
+        runs.append(run)
+        return trained(run, config, held)
+
+    monkeypatch.setattr(running, "_trained", noted)
+    longer = dataclasses.replace(SETTING.base, steps=99)
+    for base in (SETTING.base, longer, longer):
+        setting = SETTING._replace(base=base, out=tmp_path)
+        running.run_cell(setting, Key("shared", "dev", 0), Cells(tmp_path / "cells"))
+    assert runs[0] != runs[1] == runs[2]
+    assert {run.parent for run in runs} == {tmp_path / "runs"}
+
+
+def test_the_time_before_a_kill_counts(tmp_path):
+    assert running._spent(tmp_path) == 0.0
+    (tmp_path / "config.py").write_text("Config()")
+    begun = (tmp_path / "config.py").stat().st_mtime
+    line = json.dumps({"time": begun + 12.5, "step": 3})
+    (tmp_path / "metrics.jsonl").write_text(f"{line}\n{line[:9]}")
+    np.testing.assert_allclose(running._spent(tmp_path), 12.5, atol=1e-3)
 
 
 def test_prompting_takes_one_seed():
@@ -211,6 +264,7 @@ def test_values_that_are_left_out_are_not_trained_on():
         (("screen",), "give rows with --data"),
         (("screen", "--data", "x"), "give the encoder that all heads share"),
         (("final", "--size", "debug", "--folds", "1"), "folds is 1"),
+        (("final", "--size", "debug", "--folds", "6"), "folds is 6"),
         (("final", "--size", "debug", "--recipes", "nothing"), "'nothing' is unknown"),
         (("final", "--size", "debug", "--recipes", "query", "query"), "stands twice"),
     ],
@@ -238,5 +292,5 @@ def test_a_cell_is_trained_judged_and_cleared_away(tmp_path, one_device):
     assert done.steps == 6
     assert done.passes == 1
     assert done.gflops > 0
-    assert not (tmp_path / "runs" / "query-definition.dev.0").exists()
+    assert not any((tmp_path / "runs").iterdir())
     assert cells.read() == {done.key: done}

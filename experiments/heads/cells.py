@@ -12,6 +12,8 @@ import csv
 import dataclasses
 import fcntl
 import hashlib
+import io
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -88,39 +90,46 @@ class Cells:
     def read(self) -> dict[Key, Cell]:
         """All finished cells; of a cell that stands there twice the last.
 
+        A last line without its end was half written by a process that was killed.
+
         Raises:
           ValueError: if the table has other columns or a field that is no number.
         """
         if not self.table.is_file():
             return {}
         found: dict[Key, Cell] = {}
-        with self.table.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            if reader.fieldnames != FIELDS:
-                raise ValueError(
-                    f"{self.table}: its columns are {reader.fieldnames}; they should "
-                    f"be {', '.join(FIELDS)}."
-                )
-            for line, entries in enumerate(reader, 2):
-                cell = _parsed(entries, f"{self.table}, line {line}")
-                found[cell.key] = cell
+        text = _whole_lines(self.table.read_bytes()).decode("utf-8", "replace")
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        if text and reader.fieldnames != FIELDS:
+            raise ValueError(
+                f"{self.table}: its columns are {reader.fieldnames}; they should "
+                f"be {', '.join(FIELDS)}."
+            )
+        for line, entries in enumerate(reader, 2):
+            cell = _parsed(entries, f"{self.table}, line {line}")
+            found[cell.key] = cell
         return found
 
     def add(self, cell: Cell, keys: np.ndarray, probs: np.ndarray) -> None:
         """Writes the predictions, then the row that says they are whole."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / cell.key.file
-        partial = path.with_suffix(".partial")
+        # Several processes may share the folder, and finish the same cell.
+        partial = path.with_suffix(f".{os.getpid()}.partial")
         with partial.open("wb") as file:
             np.savez_compressed(file, keys=keys, probs=probs.astype(np.float16))
         partial.replace(path)
-        with self.table.open("a", newline="", encoding="utf-8") as file:
-            # Several processes may share the folder.
+        with self.table.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-            if file.seek(0, 2) == 0:
+            file.seek(0)
+            whole = _whole_lines(file.read())
+            file.truncate(len(whole))
+            text = io.StringIO()
+            writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
+            if not whole:
                 writer.writeheader()
             writer.writerow(dataclasses.asdict(cell))
+            file.write(text.getvalue().encode())
 
     def probs(self, key: Key, keys: np.ndarray) -> np.ndarray:
         """`[N, 10, 3]` float32: what a cell said of rows, in their order.
@@ -150,6 +159,11 @@ def row_keys(rows: Sequence[Row]) -> np.ndarray:
     texts = (f"{row.prompt}\0{row.response}" for row in rows)
     digests = (hashlib.sha256(t.encode("utf-8", "backslashreplace")) for t in texts)
     return np.array([int.from_bytes(d.digest()[:8], "big") for d in digests], np.uint64)
+
+
+def _whole_lines(held: bytes) -> bytes:
+    """What was written of a table, without a last line that has no end."""
+    return held[: held.rfind(b"\n") + 1]
 
 
 def _parsed(entries: dict[str, Any], where: str) -> Cell:

@@ -3,6 +3,7 @@
 
 import csv
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -16,13 +17,28 @@ from experiments.heads.summary import FIGURES, VISIBLE, Summary
 _NAMES = ("accuracy", "macro-F1", "F1 -1", "F1 0", "F1 +1")
 
 
-def write(summary: Summary, folder: pathlib.Path, title: str) -> str:
-    """Writes NAME.md, NAME.csv and NAME.png into a folder; returns the Markdown."""
+def write(
+    summary: Summary, folder: pathlib.Path, title: str, notes: Sequence[str] = ()
+) -> str:
+    """Writes NAME.md, NAME.csv, NAME-differences.csv and NAME.png into a folder.
+
+    Args:
+      summary: of systems on the same rows.
+      folder: made if it does not exist.
+      title: "NAME: more".
+      notes: sentences below the tables.
+
+    Returns:
+      The Markdown.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     name = title.split(":")[0].replace(" ", "-")
     text = markdown(summary, title)
+    if notes:
+        text += "\n" + "\n".join(notes) + "\n"
     (folder / f"{name}.md").write_text(text, encoding="utf-8")
     _write_csv(summary, folder / f"{name}.csv")
+    _write_differences(summary, folder / f"{name}-differences.csv")
     cost_quality(summary, folder / f"{name}.png", title)
     return text
 
@@ -53,12 +69,13 @@ def markdown(summary: Summary, title: str) -> str:
     if summary.differences:
         lines += [
             "",
-            "Paired differences in the same resamples; q is Benjamini-Hochberg's over "
-            "all rows of the table; visible is the smallest difference that would be "
-            f"seen four times of five ({VISIBLE} standard errors).",
+            "Paired differences in the same resamples; p is two-sided, q Benjamini-"
+            "Hochberg's over all rows of the table; visible is the smallest difference "
+            f"that would be seen four times of five ({VISIBLE} standard errors).",
             "",
-            "| recipe | against | macro-F1 | q | visible | F1 -1 | q | visible |",
-            "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+            "| recipe | against | macro-F1 | p | q | visible | F1 -1 | p | q "
+            "| visible |",
+            "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         ]
         for entry in summary.differences:
             shown = [
@@ -82,8 +99,7 @@ def _paired(entry: dict[str, Any]) -> list[str]:
     low, high = entry["interval"]
     return [
         f"{entry['difference']:+.3f} [{low:+.3f}, {high:+.3f}]",
-        f"{entry['q']:.3f}",
-        f"{entry['visible']:.3f}",
+        *(f"{entry[name]:.3f}" for name in ("p", "q", "visible")),
     ]
 
 
@@ -117,6 +133,20 @@ def _write_csv(summary: Summary, path: pathlib.Path) -> None:
                     system.cells[0].passes,
                 ]
             )
+
+
+def _write_differences(summary: Summary, path: pathlib.Path) -> None:
+    columns = ("difference", "low", "high", "p", "q", "visible")
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["recipe", "against", "figure", *columns])
+        for entry in summary.differences:
+            for figure in ("macro_f1", "f1_opposed"):
+                found = entry[figure]
+                numbers = [found["difference"], *found["interval"]]
+                numbers += [found[name] for name in ("p", "q", "visible")]
+                named = [entry["recipe"], entry["against"], figure]
+                writer.writerow([*named, *(f"{number:.5f}" for number in numbers)])
 
 
 def cost_quality(summary: Summary, path: pathlib.Path, title: str) -> None:

@@ -108,19 +108,32 @@ def encoder_id(folder: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
+def settings_of_key(setting: Setting, key: Key) -> str:
+    """The digest that a cell must have to be this one."""
+    return settings_of(_config(setting, key), key.recipe)
+
+
+def _config(setting: Setting, key: Key) -> Config:
+    """As `config_of`; of a floor only its rows count."""
+    named = key
+    if key.recipe in FLOORS:
+        named = dataclasses.replace(key, recipe="shared")
+    return config_of(setting, named)
+
+
 def run_cell(setting: Setting, key: Key, cells: Cells) -> Cell:
     """Trains and judges a cell, and writes it down."""
-    if key.recipe in FLOORS:
-        config = config_of(setting, dataclasses.replace(key, recipe="shared"))
-    else:
-        config = config_of(setting, key)
+    config = _config(setting, key)
     settings = settings_of(config, key.recipe)
     rows = prepare.read_corpus(config).rows
     held = [row for row in rows["dev"] if row.where.any()]
     if key.recipe in FLOORS:
         probs, told = _floor(key.recipe, rows["train"], held)
     else:
-        probs, told = _trained(setting, key, config, held)
+        # Another stage's run of that name is another run, and is not gone on with.
+        run = setting.out / "runs" / f"{key.file.removesuffix('.npz')}.{settings}"
+        probs, told = _trained(run, config, held)
+    probs = probs.astype(np.float16).astype(np.float32)  # as they are kept
     labels, where = source.label_arrays(held)
     figures = evaluation.quick_figures(probs.argmax(-1) - 1, labels, where)
     cell = Cell(
@@ -134,9 +147,8 @@ def run_cell(setting: Setting, key: Key, cells: Cells) -> Cell:
     return cell
 
 
-def _trained(setting: Setting, key: Key, config: Config, held: list[Row]) -> Judged:
-    run = setting.out / "runs" / key.file.removesuffix(".npz")
-    begun = time.monotonic()
+def _trained(run: pathlib.Path, config: Config, held: list[Row]) -> Judged:
+    begun = time.monotonic() - _spent(run)
     if not (run / "model").is_dir():
         train.train(config, run, resume=(run / "config.py").is_file())
     seconds = time.monotonic() - begun
@@ -160,6 +172,17 @@ def _trained(setting: Setting, key: Key, config: Config, held: list[Row]) -> Jud
     jax.clear_caches()
     gc.collect()
     return probs, told
+
+
+def _spent(run: pathlib.Path) -> float:
+    """Seconds that a run was trained for before it was killed; of one that was killed
+    more than once, the pauses count too."""
+    metrics = run / "metrics.jsonl"
+    if not metrics.is_file():
+        return 0.0
+    whole = metrics.read_bytes().rpartition(b"\n")[0].splitlines()
+    begun = (run / "config.py").stat().st_mtime
+    return max(0.0, json.loads(whole[-1])["time"] - begun) if whole else 0.0
 
 
 def _encoded(predictor: Predictor, held: Sequence[Row]) -> list[np.ndarray]:

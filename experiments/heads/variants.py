@@ -69,7 +69,13 @@ def _prompted(config: Config) -> Config:
 
 def _with_items(config: Config) -> Config:
     """Item logits and their loss; the head's own kind stays."""
-    head: Any = dataclasses.replace(config.evaluator.head, items=True)  # pyright: ignore
+    head: Any = config.evaluator.head
+    if "items" not in {field.name for field in dataclasses.fields(head)}:
+        raise ValueError(
+            f"heads: a {type(head).__name__} has no field items and judges none; items "
+            "should be joined to another head."
+        )
+    head = dataclasses.replace(head, items=True)
     return with_loss(items=0.1)(with_head(head)(config))
 
 
@@ -192,11 +198,17 @@ def register(name: str, text: str, change: Variant) -> None:
     VARIANTS[name] = (text, change)
 
 
+def is_known(recipe: str) -> bool:
+    """Whether all variants of a recipe are known here."""
+    return all(name in VARIANTS for name in recipe.split("+"))
+
+
 def apply(config: Config, recipe: str) -> Config:
     """The configuration changed by the variants of a recipe, from left to right.
 
     Raises:
       KeyError: if one is unknown; the message lists the known.
+      ValueError: if the loss counts items that the head does not judge.
     """
     for name in recipe.split("+"):
         if name not in VARIANTS:
@@ -205,4 +217,10 @@ def apply(config: Config, recipe: str) -> Config:
                 f"{', '.join(VARIANTS)}."
             )
         config = VARIANTS[name][1](config)
+    head: Any = config.evaluator.head
+    if config.loss.items and not getattr(head, "items", False):
+        raise ValueError(
+            f"heads: {recipe} counts items in the loss, but its {type(head).__name__} "
+            "judges none; items should stand behind the name of a head that can."
+        )
     return config
