@@ -6,6 +6,7 @@ import dataclasses
 import pathlib
 from typing import Any, Literal, get_args, get_type_hints
 
+from experiments.adapters import Adapter as Adapter
 from fulcra_jax import values
 from fulcra_jax.configs import HEADS, DebertaConfig, EvaluatorConfig
 from fulcra_jax.data.rows import Policy
@@ -99,6 +100,7 @@ class Config:
     """Of the activations; parameters, softmax, norms and losses stay float32."""
     loss: Loss = Loss()
     optimizer: Optimizer = Optimizer()
+    adapter: Adapter = Adapter()
     batch_size: int = 32
     """Rows of a batch, on all devices together."""
     epochs: float = 10.0
@@ -143,6 +145,7 @@ class Config:
             ("pretrained", str),
             ("loss", Loss),
             ("optimizer", Optimizer),
+            ("adapter", Adapter),
             ("batch_size", int),
             ("steps", int),
             ("seed", int),
@@ -234,6 +237,7 @@ class Config:
 _CLASSES = {
     kind.__name__: kind
     for kind in (
+        Adapter,
         Config,
         Embedded,
         Folder,
