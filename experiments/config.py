@@ -7,6 +7,8 @@ import pathlib
 from typing import Any, Literal, get_args, get_type_hints
 
 from experiments.adapters import Adapter as Adapter
+from experiments.config_parts import Loss as Loss
+from experiments.config_parts import Text as Text
 from fulcra_jax import values
 from fulcra_jax.configs import HEADS, DebertaConfig, EvaluatorConfig
 from fulcra_jax.data.rows import Policy
@@ -17,70 +19,6 @@ from fulcra_jax.training.sharding import MeshShape
 
 FIGURES = ("accuracy", "macro_f1", "f1_opposed", "f1_none", "f1_supported")
 """What a look at the dev split finds."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Text:
-    """How dialogues become tokens."""
-
-    max_length: int = 512
-    """Most tokens of prompt and response together; the prompt is cut first."""
-    tokenizer: str = ""
-    """A Hugging Face tokenizer directory; empty takes the pretrained encoder's, or
-    trains one on the training rows."""
-    vocab_size: int = 8000
-    """Pieces of a tokenizer trained here."""
-    token_dropout: float = 0.0
-    """Chance of a training token to be replaced by [MASK]."""
-    ladder: tuple[int, ...] = (64, 128, 256, 512)
-    """Lengths that batches are padded to; each is compiled once."""
-    packed: bool = False
-    """Several texts in a row of `max_length`, in place of a ladder: one shape, hardly
-    any padding. `batch_size` then counts rows."""
-    cache: str = ".cache/tokens"
-    """Folder of tokenised rows, for the next run; empty keeps them in memory."""
-
-    def __post_init__(self) -> None:
-        if not 8 <= self.max_length <= 65536:
-            raise ValueError(
-                f"config.Text: max_length is {self.max_length}; it should be in [8, "
-                "65536]."
-            )
-        if not 0.0 <= self.token_dropout < 1.0:
-            raise ValueError(
-                f"config.Text: token_dropout is {self.token_dropout}; it should be in "
-                "[0, 1)."
-            )
-        if (
-            list(self.ladder) != sorted(set(self.ladder))
-            or min(self.ladder, default=0) < 1
-        ):
-            raise ValueError(
-                f"config.Text: ladder is {self.ladder}; it should be ascending "
-                "positive lengths."
-            )
-
-
-@dataclasses.dataclass(frozen=True)
-class Loss:
-    """What is minimised; which form follows from the evaluator's link."""
-
-    class_weights: Literal["none", "sqrt"] = "none"
-    """sqrt: a cell counts by 1/sqrt(frequency of its label), as "-1" is rare."""
-    label_smoothing: float = 0.0
-    """Share of the target spread over the three classes (link "ternary" only)."""
-
-    def __post_init__(self) -> None:
-        if self.class_weights not in ("none", "sqrt"):
-            raise ValueError(
-                f"config.Loss: class_weights is {self.class_weights!r}; it should be "
-                "none or sqrt."
-            )
-        if not 0.0 <= self.label_smoothing < 1.0:
-            raise ValueError(
-                f"config.Loss: label_smoothing is {self.label_smoothing}; it should "
-                "be in [0, 1)."
-            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,6 +161,7 @@ class Config:
                 "config.Config: policy.conflict mean gives fractional labels, which "
                 "have no class weight; set loss.class_weights to none."
             )
+        self.loss.check_link(self.evaluator.link)
 
     @property
     def save_period(self) -> int:

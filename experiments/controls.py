@@ -122,7 +122,9 @@ def answers_of(
         [row.prompt for row in held], [row.response for row in held]
     )
     label = f"seed {seed}" + (" shuffled" if control != "none" else "")
-    return evaluation.Answers(label, answer.classes(), answer.scores, answer.probs)
+    return evaluation.Answers(
+        label, answer.classes(), answer.scores, answer.calibrated()
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,6 +7,9 @@ python -m experiments.evaluate --run RUN --split dev
 
 python -m experiments.evaluate --run RUN --data FOLDER --no-tfidf
 
+Where `python -m experiments.calibrate` has put a decisions.json beside the weights, the
+classes and probabilities are as decided there; --no-decisions takes the raw ones.
+
 Prints and writes to RUN/evaluation-SPLIT/: figures.json, report.md, per_value.png,
 curve.png and predictions.jsonl. The floors are fitted on the rows the run was trained
 on.
@@ -26,7 +29,7 @@ from experiments.exits import exit_code
 from experiments.prepare import read_corpus
 from fulcra_jax.data import source, splits
 from fulcra_jax.data.rows import Row
-from fulcra_jax.inference import Predictor
+from fulcra_jax.inference import Decisions, Predictor
 from fulcra_jax.report import evaluation, figures, tables
 
 
@@ -43,21 +46,25 @@ class Arguments:
     file all labelled rows are evaluated."""
     tfidf: bool = True
     """Whether to fit the TF-IDF + logistic regression floor."""
+    decisions: bool = True
+    """Whether to use a decisions.json in the model's directory."""
 
 
 def evaluate(arguments: Arguments) -> dict[str, Any]:
     """All figures of a run on held-out rows, beside the floors."""
     run = pathlib.Path(arguments.run)
     config = rundir.reopen(run)
-    predictor = Predictor.load(run)
+    predictor = Predictor.load(run, decisions=arguments.decisions)
     corpus = read_corpus(config)
     train = corpus.rows["train"]
     split, held = held_out(arguments, corpus, config.policy)
+    if predictor.decisions is not None:
+        tell_decisions(predictor.decisions, held)
     answers = predictor.score(
         [row.prompt for row in held], [row.response for row in held]
     )
     ours = evaluation.Answers(
-        "evaluator", answers.classes(), answers.scores, answers.probs
+        "evaluator", answers.classes(), answers.scores, answers.calibrated()
     )
     systems = [ours, floors.majority(train, held)]
     if arguments.tfidf:
@@ -73,6 +80,16 @@ def evaluate(arguments: Arguments) -> dict[str, Any]:
     }
     write(run, run / f"evaluation-{split}", report, held, ours)
     return report
+
+
+def tell_decisions(decisions: Decisions, held: Sequence[Row]) -> None:
+    """Says that decisions are used, and whether they have seen these rows."""
+    print(f"decisions.json is used: fitted on {decisions.rows} rows, {decisions.data}")
+    if decisions.data.endswith(f"@{rundir.fingerprint(held)[:12]}"):
+        print(
+            "warning: these are the rows the decisions were fitted on, so the figures "
+            "flatter; the report of experiments.calibrate has out-of-sample ones."
+        )
 
 
 def held_out(

@@ -53,7 +53,8 @@ def sentence(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, KeyError) and error.args:
         text = str(error.args[0])
-    notes = getattr(error, "__notes__", [])
+    # jax adds a note about its tracebacks to what is raised while it traces.
+    notes = [x for x in getattr(error, "__notes__", []) if not x.startswith("-----")]
     return " ".join(" ".join([text, *notes]).split())
 
 

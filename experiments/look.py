@@ -33,7 +33,8 @@ class Dev:
         self._examples = data.dev
         self._config = config
         self._predictor = Predictor(
-            config.evaluator, adapters.merged(config, state.best_params), data.tokenizer,
+            config.evaluator, adapters.merged(config, state.best_params),
+            data.tokenizer,
             max_length=config.text.max_length, ladder=config.text.ladder,
             compute_dtype=jnp.dtype(config.compute_dtype), batch_size=size,
             place=place, everywhere=sharding.replicated(mesh),

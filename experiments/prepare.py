@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a training needs before its first step: rows, tokens, loss, weights."""
+"""What a training needs before its first step: rows, tokens, weights."""
 
 import dataclasses
 import pathlib
@@ -13,8 +13,8 @@ import optax
 
 from experiments import adapters, rundir
 from experiments.config import Config
-from fulcra_jax import convert, models, objectives, values
-from fulcra_jax.data import batches, plan, rows, source, tokens
+from fulcra_jax import convert, models, values
+from fulcra_jax.data import batches, plan, rows, source, teacher, tokens
 from fulcra_jax.data.tokenizer import PairTokenizer
 from fulcra_jax.inference import with_definitions
 from fulcra_jax.training import hosts, step
@@ -27,7 +27,7 @@ class Prepared(NamedTuple):
     """With the encoder's sizes as they will be."""
     corpus: source.Corpus
     train_rows: list[rows.Row]
-    """Those of the corpus that have a label."""
+    """Those of the corpus that have a label or a teacher's scores."""
     tokenizer: PairTokenizer
     dev: batches.Examples
     """Tokenised rows to look at."""
@@ -37,6 +37,7 @@ def prepare(config: Config, run: pathlib.Path) -> Prepared:
     """Reads the rows and finds the tokenizer, that of the run where it has one."""
     corpus = read_corpus(config)
     train_rows = trained_on(config, corpus.rows["train"])
+    check_teacher(config, train_rows)
     tokenizer = (
         PairTokenizer.load(run / "tokenizer")
         if (run / "tokenizer").is_dir()
@@ -48,11 +49,23 @@ def prepare(config: Config, run: pathlib.Path) -> Prepared:
 
 
 def trained_on(config: Config, found: Sequence[rows.Row]) -> list[rows.Row]:
-    """The rows that have a label, without those of values that are left out."""
+    """The rows that have a label or a teacher's score, without those of values that
+    are left out."""
     if config.leave_out:
-        kept = np.array([name not in config.leave_out for name in values.BASIC])
-        found = [dataclasses.replace(row, where=row.where & kept) for row in found]
-    return [row for row in found if row.where.any()]
+        found = [_without(row, config.leave_out) for row in found]
+    return [row for row in found if row.where.any() or row.teacher is not None]
+
+
+def _without(row: rows.Row, names: Sequence[str]) -> rows.Row:
+    """The row with all that is told of some values masked, their items included."""
+    kept = np.array([name not in names for name in values.BASIC])
+    told = values.ITEM_TO_BASIC[:, ~kept].any(axis=1)
+    return dataclasses.replace(
+        row,
+        where=row.where & kept,
+        items_where=row.items_where & ~told,
+        teacher=None if row.teacher is None else np.where(kept, row.teacher, np.nan),
+    )
 
 
 def tokenise(data: Prepared) -> tokens.Tokens:
@@ -66,7 +79,10 @@ def tokenise(data: Prepared) -> tokens.Tokens:
         found = tokens.Tokens.in_memory(make())
     else:
         key = tokens.key_of(
-            rundir.fingerprint(data.train_rows), data.tokenizer, config.text.max_length
+            rundir.fingerprint(data.train_rows, items=config.loss.items > 0),
+            data.tokenizer,
+            config.text.max_length,
+            targets_of(config),
         )
         # Process 0 first: the others then find what it wrote, where the disk is one.
         cached = lambda: tokens.cached(pathlib.Path(config.text.cache), key, make)
@@ -160,48 +176,51 @@ def fit_to_data(config: Config, tokenizer: PairTokenizer) -> Config:
 def encode(
     config: Config, tokenizer: PairTokenizer, train_rows: Sequence[rows.Row]
 ) -> batches.Examples:
-    """Rows as token ids and label arrays."""
+    """Rows as token ids and arrays of targets: those that the loss weighs."""
     encoded = tokenizer.encode(
         [row.prompt for row in train_rows],
         [row.response for row in train_rows],
         max_length=config.text.max_length,
     )
-    return batches.Examples(encoded, *source.label_arrays(list(train_rows)))
+    labels = source.label_arrays(list(train_rows))
+    more: dict[str, np.ndarray] = {}
+    if config.loss.items:
+        more["items"], more["items_where"] = source.item_arrays(train_rows)
+    if config.loss.teacher:
+        more["teacher"], more["teacher_where"] = teacher.teacher_arrays(train_rows)
+    return batches.Examples(encoded, *labels, **more)
+
+
+def targets_of(config: Config) -> list[str]:
+    """Which targets the loss weighs besides labels."""
+    weights = {"items": config.loss.items, "teacher": config.loss.teacher}
+    return [name for name, weight in weights.items() if weight]
+
+
+def check_teacher(config: Config, train_rows: Sequence[rows.Row]) -> None:
+    """Raises ValueError if there are a teacher's scores without a weight in the loss,
+    or a weight without scores."""
+    scored = sum(row.teacher is not None for row in train_rows)
+    if scored and not config.loss.teacher:
+        raise ValueError(
+            f"train: {scored} rows carry a teacher's scores, but loss.teacher is 0; it "
+            "should be above 0, or source.teacher False."
+        )
+    if config.loss.teacher and not scored:
+        raise ValueError(
+            f"train: loss.teacher is {config.loss.teacher}, but no row carries a "
+            "teacher's scores; give --data FOLDER --teacher with a folder that has "
+            "official_scores.NAME.train.jsonl, or set loss.teacher to 0."
+        )
 
 
 def shuffle_labels(found: tokens.Tokens, seed: int) -> tokens.Tokens:
-    """The same texts with the label vectors of other rows: the control."""
+    """The same texts with the targets of other rows, all of a row's together: the
+    control."""
     order = np.random.Generator(np.random.Philox(seed)).permutation(len(found))
-    return found.with_labels(found.labels[order], found.where[order])
-
-
-def make_cell_loss(
-    config: Config, evaluator: models.Evaluator, rows: tokens.Tokens
-) -> step.CellLoss:
-    """The loss of every cell under the evaluator's link."""
-    weights = None
-    if config.loss.class_weights == "sqrt":
-        weights = objectives.sqrt_class_weights(
-            jnp.asarray(rows.labels), jnp.asarray(rows.where)
-        )
-
-    def cell_loss(
-        params: Any, batch: batches.Batch, key: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        logits = models.apply_evaluator(evaluator, params, batch, key=key).logits
-        labels, where = jnp.asarray(batch["labels"]), jnp.asarray(batch["where"])
-        if config.evaluator.link == "tanh":
-            loss = objectives.tanh_mse(
-                logits[..., 0], labels, class_weights=weights, where=where
-            )
-        else:
-            loss = objectives.ternary_cross_entropy(
-                logits, labels, class_weights=weights, where=where,
-                label_smoothing=config.loss.label_smoothing,
-            )  # fmt: skip
-        return loss, where
-
-    return cell_loss
+    return found.with_targets(
+        {name: array[order] for name, array in found.targets.items()}
+    )
 
 
 def make_init(

@@ -138,7 +138,7 @@ def create(
         save_more()
         entries = about() | {
             "data": list(notes),
-            "data_sha256": fingerprint(rows),
+            "data_sha256": fingerprint(rows, items=config.loss.items > 0),
             "config_sha256": catalogue.sha256_of(path / "config.py"),
             "tokenizer_sha256": _tokenizer_files(path),
         }
@@ -193,10 +193,10 @@ def has_checkpoint(path: pathlib.Path) -> bool:
     return any(found.name.isdigit() for found in (path / "checkpoints").glob("*"))
 
 
-def check_data(path: pathlib.Path, rows: Sequence[Row]) -> None:
+def check_data(path: pathlib.Path, config: Config, rows: Sequence[Row]) -> None:
     """Raises ValueError if the training rows are not those the run was begun with."""
     begun = _begun(path, "data_sha256")
-    now = fingerprint(rows)
+    now = fingerprint(rows, items=config.loss.items > 0)
     if begun != now:
         raise ValueError(
             f"{path}: the training rows have changed since the run was begun (checksum "
@@ -248,13 +248,22 @@ def _begun(path: pathlib.Path, entry: str) -> str:
     return held
 
 
-def fingerprint(rows: Sequence[Row]) -> str:
-    """SHA-256 over texts and labels, in order."""
+def fingerprint(rows: Sequence[Row], *, items: bool = False) -> str:
+    """SHA-256 over texts, labels and a teacher's scores, in order.
+
+    Args:
+      rows: of a training.
+      items: whether it trains on the items too, which then count.
+    """
     digest = hashlib.sha256()
     for row in rows:
         for part in (row.prompt, row.response):
             digest.update(part.encode("utf-8", "backslashreplace") + b"\0")
         digest.update(row.labels.tobytes() + row.where.tobytes())
+        if row.teacher is not None:
+            digest.update(b"teacher" + row.teacher.tobytes())
+        if items:
+            digest.update(b"items" + row.items.tobytes() + row.items_where.tobytes())
     return digest.hexdigest()
 
 

@@ -11,6 +11,9 @@ python -m experiments.train --resume runs/demo-20260101-120000
 
 --data PATH is a folder or a file in FULCRA's format; without it the embedded corpus.
 
+--teacher trains on the official_scores.NAME.train.jsonl of that folder too, as a
+teacher's scores; --loss.teacher W is the weight of such a cell, 1 by default.
+
 --run DIR is the new directory of the run; without it runs/RECIPE-DATE-TIME.
 
 --resume RUN continues a run, also on another mesh: besides it only --mesh.data,
@@ -37,7 +40,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from experiments import adapters, export, look, prepare, rundir, train_command
+from experiments import (
+    adapters,
+    export,
+    look,
+    losses,
+    prepare,
+    rundir,
+    train_command,
+)
 from experiments.config import Config
 from experiments.exits import Stop, exit_code
 from experiments.loop import Loop
@@ -113,7 +124,9 @@ def _train(
     hosts.agree(
         {
             "configuration": repr(config),
-            "training data": rundir.fingerprint(data.train_rows),
+            "training data": rundir.fingerprint(
+                data.train_rows, items=config.loss.items > 0
+            ),
             "version of jax": jax.__version__,
         }
     )
@@ -160,7 +173,9 @@ def _train(
             state = _initial(init, pretrained, places, chosen.freeze)
         begun = int(state.step)
         dev = look.Dev(data, mesh, state)
-        cell_loss = prepare.make_cell_loss(config, evaluator, tokens)
+        cell_loss = losses.make_cell_loss(
+            config, evaluator, tokens.labels, tokens.where
+        )
         train_step = step.make_train_step(
             lambda params, batch, key: cell_loss(
                 adapters.merged(config, sharding.used(params, places.params)),
@@ -242,7 +257,7 @@ def _begin(data: prepare.Prepared, run: pathlib.Path, resume: bool) -> None:
     if not resume:
         rundir.create(run, data.config, data.train_rows, data.corpus.notes, save_more)
         return
-    rundir.check_data(run, data.train_rows)
+    rundir.check_data(run, data.config, data.train_rows)
     if not rundir.has_checkpoint(run):
         rundir.check_config(run)
     if not (run / "tokenizer").is_dir():  # of version 0.1, killed when it was begun
@@ -271,9 +286,7 @@ def _introduce(
     )
 
 
-def _initial(
-    init: Any, pretrained: Any, places: Any, pattern: str
-) -> step.TrainState:
+def _initial(init: Any, pretrained: Any, places: Any, pattern: str) -> step.TrainState:
     """The state before the first step, made where it is to lie."""
     state = jax.jit(init, out_shardings=places)()
     if pretrained is None:

@@ -16,6 +16,9 @@ from fulcra_jax import models
 from fulcra_jax.data import source
 from fulcra_jax.training import hosts, sharding
 
+TEACHER = 1.0
+"""Weight of a teacher's cell with --teacher, where the recipe has none."""
+
 
 class Command(NamedTuple):
     """What the command line asks for."""
@@ -33,6 +36,7 @@ def parse(argv: Sequence[str], description: str | None) -> Command:
     parser.add_argument("--resume", metavar="RUN")
     parser.add_argument("--run", metavar="DIR")
     parser.add_argument("--data", metavar="PATH")
+    parser.add_argument("--teacher", action="store_true")
     parser.add_argument("--profile", metavar="N", default="0")
     parser.add_argument("--hosts", default="detect")
     parser.add_argument("--coordinator", metavar="ADDRESS:PORT", default="")
@@ -53,7 +57,7 @@ def parse(argv: Sequence[str], description: str | None) -> Command:
         names = [word for word in rest if word.startswith("--")]
         wrong = [word for word in names if not word.startswith("--mesh.")]
         wrong += rest[:1] if rest and not names else []
-        if wrong or ours.run or ours.data:
+        if wrong or ours.run or ours.data or ours.teacher:
             raise ValueError(
                 "train: --resume takes no other argument but --mesh.AXIS N; the "
                 "configuration is the run's."
@@ -70,11 +74,14 @@ def parse(argv: Sequence[str], description: str | None) -> Command:
         return Command(config, path, True, profile)
     recipes = RECIPES
     if ours.data is not None:
-        folder = source.Folder(ours.data)
         recipes = {
-            name: (text, dataclasses.replace(config, source=folder))
+            name: (text, _on_folder(config, ours.data, ours.teacher))
             for name, (text, config) in RECIPES.items()
         }
+    elif ours.teacher:
+        raise ValueError(
+            "train: --teacher needs the folder of a teacher's scores: give --data PATH."
+        )
     if {"-h", "--help"} & set(rest) and set(rest) & set(RECIPES):
         print(description)  # the help of a recipe has its fields only
     config = tyro.extras.overridable_config_cli(
@@ -95,6 +102,15 @@ def parse(argv: Sequence[str], description: str | None) -> Command:
     hosts.join(group)
     run = hosts.from_lead(ours.run or str(rundir.default_run(recipe)))
     return Command(config, pathlib.Path(run), False, profile)
+
+
+def _on_folder(config: Config, path: str, teacher: bool) -> Config:
+    """The recipe on the rows of a folder, with its teacher's scores where asked."""
+    config = dataclasses.replace(config, source=source.Folder(path, teacher=teacher))
+    if not teacher or config.loss.teacher:
+        return config
+    loss = dataclasses.replace(config.loss, teacher=TEACHER)
+    return dataclasses.replace(config, loss=loss)
 
 
 def _whole(name: str, text: str) -> int:

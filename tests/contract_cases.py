@@ -12,6 +12,7 @@ from typing import Any
 
 import contract_aggregation
 import contract_agreement
+import contract_decisions
 import contract_estimation
 import contract_policy
 import contract_preference
@@ -117,6 +118,39 @@ CASES: dict[str, Callable[[Generator], dict[str, Any]]] = {
         "labels": score(rng, N, V),
         "where": where(rng, N, V),
     },
+    "evaluator.balanced_class_weights": lambda rng: {
+        "labels": score(rng, N, V),
+        "where": where(rng, N, V),
+    },
+    "ordinal.ordinal_log_probs": lambda rng: {"logits": 3.0 * score(rng, N, V, 2)},
+    "ordinal.ordinal_loss": lambda rng: {
+        "logits": 3.0 * score(rng, N, V, 2),
+        "labels": score(rng, N, V),
+        "class_weights": weights(rng),
+        "where": where(rng, N, V),
+    },
+    "focal.focal_loss": lambda rng: {
+        "logits": 3.0 * score(rng, N, V, 3),
+        "labels": score(rng, N, V),
+        "class_weights": weights(rng),
+        "where": where(rng, N, V),
+    },
+    "presence.presence_loss": lambda rng: {
+        "logits": 3.0 * score(rng, N, V),
+        "labels": jnp.abs(score(rng, N, V)),
+        "positive_weight": weights(rng),
+        "where": where(rng, N, V),
+    },
+    "distillation.distillation_loss": lambda rng: {
+        "log_probs": jnp.log(probs(rng, N, V)),
+        "teacher": score(rng, N, V),
+        "where": where(rng, N, V),
+    },
+    "circumplex.circumplex_penalty": lambda rng: {
+        "score": score(rng, N, 6),
+        "angles": jnp.asarray(rng.permutation(6), jnp.float32),
+        "where": where(rng, N, 6),
+    },
     "reduce.masked_total": lambda rng: {
         "x": score(rng, N, V),
         "where": where(rng, N, V),
@@ -138,6 +172,9 @@ STATIC: dict[str, dict[str, Any]] = {
         "batch_size": 10,
     },
     "evaluator.ternary_cross_entropy": {"label_smoothing": 0.1},
+    "ordinal.ordinal_loss": {"label_smoothing": 0.1},
+    "focal.focal_loss": {"gamma": 1.5, "label_smoothing": 0.1},
+    "distillation.distillation_loss": {"kind": "soft"},
 }
 
 HOST: set[str] = set()
@@ -149,6 +186,7 @@ TABLES = {"patterns.pattern_table", "multiobjective.dual_step"}
 for part in (
     contract_aggregation,
     contract_agreement,
+    contract_decisions,
     contract_estimation,
     contract_policy,
     contract_preference,

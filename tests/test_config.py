@@ -12,6 +12,7 @@ from fulcra_jax.data.source import Folder
 from fulcra_jax.training.optimizer import Optimizer, learning_rate
 
 FIVE_VALUES = EvaluatorConfig(DebertaConfig(), SharedHead(num_values=5))
+TANH = EvaluatorConfig(DebertaConfig(), link="tanh")
 
 
 @pytest.mark.parametrize("name", list(RECIPES))
@@ -19,6 +20,19 @@ def test_every_recipe_is_read_back_as_it_was(name, tmp_path):
     config = dataclasses.replace(RECIPES[name][1], source=Folder("a 'b' \\ c"))
     save_config(tmp_path / "config.py", config)
     assert load_config(tmp_path / "config.py") == config
+
+
+def test_a_loss_is_read_back_also_from_before_it_had_more_fields(tmp_path):
+    path = tmp_path / "config.py"
+    path.write_text("Config(loss=Loss(class_weights='sqrt', label_smoothing=0.1))")
+    config = load_config(path)
+    assert config.loss == Loss(class_weights="sqrt", label_smoothing=0.1)
+    loss = Loss(
+        class_weights="balanced", focal=1.0, items=0.25, teacher=0.5,
+        teacher_kind="soft", circumplex=0.1,
+    )  # fmt: skip
+    save_config(path, dataclasses.replace(config, loss=loss))
+    assert load_config(path).loss == loss
 
 
 @pytest.mark.parametrize(
@@ -38,6 +52,7 @@ def test_every_recipe_is_read_back_as_it_was(name, tmp_path):
         ("Config(text=Text(cache=3))", "Text: cache is 3; it should be a str"),
         ("Config(text=Text(packed='x'))", "packed is 'x'; it should be a bool"),
         ("Config(optimizer=(1, 2))", "optimizer is .*; it should be a Optimizer"),
+        ("Config(loss=Loss(items='x'))", "Loss: items is 'x'; it should be a float"),
         ("Config(batch_size=0)", r"batch_size is 0; it should be in \[1"),
     ],
 )
@@ -56,7 +71,20 @@ def test_a_file_that_is_no_configuration_is_refused(text, message, tmp_path):
         (lambda: Text(max_length=2), r"max_length is 2; it should be in \[8"),
         (lambda: Text(ladder=(64, 32)), "ascending positive lengths"),
         (lambda: Loss(label_smoothing=1.0), r"label_smoothing is 1.0"),
-        (lambda: Loss(class_weights="log"), "should be none or sqrt"),
+        (lambda: Loss(class_weights="log"), "one of: none, sqrt, balanced"),
+        (lambda: Loss(teacher_kind="hard"), "one of: squared, soft"),
+        (lambda: Loss(focal=-1.0), "focal is -1.0; it should be a number of at least"),
+        (lambda: Loss(items=float("nan")), "items is nan; it should be a number"),
+        (lambda: Loss(positive_weight=0.0), "positive_weight is 0.0; it should be a"),
+        (lambda: Config(evaluator=TANH, loss=Loss(focal=2.0)), "the link is tanh"),
+        (
+            lambda: Config(loss=Loss(positive_weight=2.0)),
+            "the link is ternary; it should be presence",
+        ),
+        (
+            lambda: Config(evaluator=TANH, loss=Loss(teacher=1.0, teacher_kind="soft")),
+            "the link tanh has no classes; it should be squared",
+        ),
         (lambda: Optimizer(peak_lr=0.0), r"peak_lr is 0.0; it should be in \(0"),
         (lambda: Optimizer(peak_lr=float("nan")), "peak_lr is nan"),
         (lambda: Optimizer(b1=1.0), "b1 is 1.0"),

@@ -5,6 +5,7 @@ import os
 import signal
 import types
 
+import jax
 import pytest
 
 from experiments import exits
@@ -44,3 +45,13 @@ def test_ctrl_c_after_another_signal_ends_at_once(clock, ended, first):
         assert ended == []
         signal.raise_signal(signal.SIGINT)
     assert ended == [130]
+
+
+def test_what_is_raised_while_tracing_stays_one_sentence():
+    def refuse(x):
+        raise ValueError("step: x is 1; it should be 2.")
+
+    with pytest.raises(ValueError, match="it should be 2") as caught:
+        jax.jit(refuse)(1.0)
+    caught.value.add_note("in row 7")
+    assert exits.sentence(caught.value) == "step: x is 1; it should be 2. in row 7"

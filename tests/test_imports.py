@@ -42,6 +42,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "fulcra_jax.training": PURE | {"flax", "optax", "orbax", "fulcra_jax.configs"},
     "fulcra_jax.inference": CORE
     | {
+        "fulcra_jax.scoring",
         "fulcra_jax.models",
         "fulcra_jax.data",
         "fulcra_jax.convert",

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import controls, demo, evaluate, floors
+from experiments import calibrate, controls, demo, evaluate, floors
 from experiments import train as script
 from experiments.recipes import RECIPES
 from fulcra_jax import cli, convert, inference, models
@@ -65,6 +65,27 @@ def test_evaluate_reads_a_file_it_has_never_seen(run, tmp_path, capsys):
     assert evaluate.main(["--run", str(run), "--data", str(path), "--no-tfidf"]) == 0
     assert (run / "evaluation-new" / "report.md").is_file()
     assert "1 rows set aside" in capsys.readouterr().out
+
+
+def test_evaluate_goes_by_decisions_beside_the_model(run, capsys):
+    assert calibrate.main([str(run), "--folds", "2"]) == 0
+    decisions = run / "model" / "decisions.json"
+    try:
+        assert "macro-F1" in capsys.readouterr().out
+        assert (run / "calibration-dev" / "reliability.png").is_file()
+        assert evaluate.main(["--run", str(run), "--split", "dev", "--no-tfidf"]) == 0
+        said = capsys.readouterr().out
+        assert "decisions.json is used: fitted on 24 rows, dev@" in said
+        assert "warning: these are the rows" in said
+        with (run / "evaluation-dev" / "predictions.jsonl").open() as file:
+            rows = [json.loads(line) for line in file]
+        answers = inference.Predictor.load(run).score(
+            [row["prompt"] for row in rows], [row["response"] for row in rows]
+        )
+        classes = [row["classes"] for row in rows]
+        np.testing.assert_array_equal(classes, answers.classes())
+    finally:
+        decisions.unlink()
 
 
 def test_score_prints_bars_or_writes_a_file(run, tmp_path, capsys):

@@ -52,6 +52,28 @@ def test_parts_of_a_batch_add_up_to_the_whole(parts):
         np.testing.assert_allclose(leaf, other, rtol=1e-5, atol=1e-7)
 
 
+def test_weighted_cells_in_parts_add_up_to_the_whole():
+    params, batch = problem()
+    weights = np.random.default_rng(1).uniform(0.0, 0.1, (12, 2)) * batch["where"]
+    batch |= {"where": weights.astype(np.float32)}
+    batch["y"][weights == 0.0] = np.nan  # never read
+    sgd = optax.sgd(0.1)
+    results = [
+        jax.jit(step.make_train_step(linear, sgd, seed=0, accumulate=a))(
+            step.init_state(params, sgd), batch
+        )
+        for a in (1, 4)
+    ]
+    (one, told), (many, told_many) = results
+    # By hand; the weights of a part sum to less than one.
+    away = batch["x"] @ np.asarray(params["w"]) - batch["y"]
+    expected = np.nansum(away**2 * weights) / weights.sum()
+    assert weights[0::4].sum() < 1.0
+    assert float(told.loss) == pytest.approx(expected, rel=1e-5)
+    assert float(told_many.loss) == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_allclose(one.params["w"], many.params["w"], rtol=1e-5, atol=1e-7)
+
+
 def test_each_part_draws_its_own_noise():
     params, batch = problem(B=4, noise=1.0)
     keys = []
@@ -136,3 +158,28 @@ def test_lower_layers_learn_slower():
 def test_rates_out_of_range_are_refused(field, number):
     with pytest.raises(ValueError, match=f"{field} is {number}; it should be in"):
         Optimizer(**{field: number})
+
+
+def test_the_head_may_learn_faster():
+    params = {
+        "encoder": {"layer_0": {"up": jnp.ones(2)}, "word": jnp.ones(2)},
+        "head": {"values": {"kernel": jnp.ones(2)}},
+    }
+    moved = {}
+    for rate in (1.0, 5.0):
+        made = optimizer.make_optimizer(
+            optimizer.Optimizer(
+                peak_lr=0.1, schedule="constant", warmup_steps=0, head_rate=rate
+            ),
+            10,
+        )
+        grads = jax.tree.map(jnp.ones_like, params)
+        moved[rate], _ = made.update(grads, made.init(params), params)
+    np.testing.assert_allclose(
+        moved[5.0]["head"]["values"]["kernel"],
+        5 * moved[1.0]["head"]["values"]["kernel"],
+        rtol=1e-6,
+    )
+    np.testing.assert_array_equal(
+        moved[5.0]["encoder"]["layer_0"]["up"], moved[1.0]["encoder"]["layer_0"]["up"]
+    )

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import prepare
+from experiments import losses, prepare
 from experiments import train as script
 from experiments.recipes import RECIPES
 from fulcra_jax import models
@@ -262,10 +262,10 @@ def test_changed_data_is_refused_on_resume(finished, tmp_path, capsys):
 
 
 def test_nan_stops_the_run_and_names_the_step(tmp_path, capsys, monkeypatch):
-    real = prepare.make_cell_loss
+    real = losses.make_cell_loss
 
-    def broken(config, evaluator, examples):
-        cell_loss = real(config, evaluator, examples)
+    def broken(config, evaluator, labels, where):
+        cell_loss = real(config, evaluator, labels, where)
 
         def loss(params, batch, key):
             cells, where = cell_loss(params, batch, key)
@@ -275,7 +275,7 @@ def test_nan_stops_the_run_and_names_the_step(tmp_path, capsys, monkeypatch):
 
         return loss
 
-    monkeypatch.setattr(prepare, "make_cell_loss", broken)
+    monkeypatch.setattr(losses, "make_cell_loss", broken)
     run = tmp_path / "nan"
     assert script.main(["debug", "--run", str(run), "--mesh.data", "1", *SMALL]) == 1
     said = capsys.readouterr().err
@@ -310,7 +310,9 @@ def test_one_device_and_eight_train_alike():
         rows_place = sharding.batch_sharding(mesh)
         train_step = jax.jit(
             step.make_train_step(
-                prepare.make_cell_loss(config, evaluator, examples),
+                losses.make_cell_loss(
+                    config, evaluator, examples.labels, examples.where
+                ),
                 transformation,
                 seed=0,
             ),
@@ -318,14 +320,14 @@ def test_one_device_and_eight_train_alike():
             out_shardings=(places, None),
         )
         state = jax.device_put(state, places)
-        losses = []
+        told = []
         for number in range(10):
             batch = batches.train_batch(
                 examples, number, batch_size=16, seed=0, ladder=(96,), pad_id=0
             )
             state, metrics = train_step(state, jax.device_put(batch, rows_place))
-            losses.append(float(metrics.loss))
-        results.append((losses, jax.tree.map(np.asarray, state.params)))
+            told.append(float(metrics.loss))
+        results.append((told, jax.tree.map(np.asarray, state.params)))
     np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-5)
     # Adam amplifies rounding where a gradient is zero: compare the tree as a whole.
     flat = [

@@ -7,8 +7,9 @@ What somebody would write first: transformers' encoder, the mean of the tokens, 
 one linear layer of 10 x 3 logits, cross-entropy with square-root class weights, AdamW
 at 1e-4 with 50 steps of warm-up and a linear fall, 192 tokens, prompt and response as
 two segments with the prompt cut first, 6 epochs of 16 rows of similar length. Its cells
-go into the table of experiments.compare_heads under the name torch-linear; finished
-ones are not trained again. Needs torch (make parity installs it).
+go into the table of experiments.compare_heads under the name torch-linear, dev first,
+then the folds, seed after seed; finished ones are not trained again. Needs torch (make
+parity installs it).
 """
 
 import dataclasses
@@ -42,6 +43,8 @@ class Settings:
     warmup_steps: int = 50
     weight_decay: float = 0.01
     dropout: float = 0.1
+    pool: Literal["mean", "first"] = "mean"
+    """What the linear layer reads: the mean of the tokens, or the first one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +65,17 @@ class Arguments:
     """Of torch; 0 leaves it to torch."""
     settings: Settings = Settings()
 
+    def __post_init__(self) -> None:
+        if self.threads < 0:
+            raise ValueError(
+                f"torch_linear: threads is {self.threads}; it should be 0 or more."
+            )
+        if len(set(self.seeds)) != len(self.seeds) or min(self.seeds, default=-1) < 0:
+            raise ValueError(
+                f"torch_linear: seeds is {self.seeds}; it should hold different "
+                "numbers from 0 on."
+            )
+
 
 def measure(arguments: Arguments) -> None:
     """Trains the cells that are missing."""
@@ -69,50 +83,72 @@ def measure(arguments: Arguments) -> None:
     from experiments.benchmarks import torch_linear_reference as reference
 
     cells = Cells(arguments.cells or DEFAULT)
-    finished = cells.read()
-    names = ["dev"] if arguments.only != "folds" else []
-    names += [f"fold{n}" for n in range(5)] if arguments.only != "dev" else []
+    missing = missing_of(arguments, cells)
+    for number, (key, config, told) in enumerate(missing, 1):
+        print(f"--- cell {number} of {len(missing)}: {key}", flush=True)
+        rows = prepare.read_corpus(config).rows
+        train = [row for row in rows["train"] if row.where.any()]
+        held = [row for row in rows["dev"] if row.where.any()]
+        begun = time.monotonic()
+        found = reference.fit(
+            arguments.encoder, train, held, arguments.settings, key.seed,
+            arguments.threads,
+        )  # fmt: skip
+        labels, where = source.label_arrays(held)
+        figures = evaluation.quick_figures(found.probs.argmax(-1) - 1, labels, where)
+        cell = Cell(
+            NAME, key.split, key.seed, told, len(held),
+            **{name: round(number, 4) for name, number in figures.items()},
+            steps=found.steps, seconds=round(time.monotonic() - begun, 1),
+            gflops=round(found.gflops, 4), passes=1, parameters=found.parameters,
+            device=f"cpu, {found.threads} threads, torch {found.version}",
+            commit=str(running.commit()),
+        )  # fmt: skip
+        cells.add(cell, row_keys(held), found.probs)
+        print(
+            f"--- {key}: macro-F1 {cell.macro_f1:.3f}, F1 -1 {cell.f1_opposed:.3f}, "
+            f"{cell.seconds:.0f} s; about "
+            f"{(len(missing) - number) * cell.seconds / 60:.0f} minutes left",
+            flush=True,
+        )
+
+
+def keys_of(arguments: Arguments) -> list[Key]:
+    """The cells that are asked for: dev first, then the folds, seed after seed."""
+    dev = [Key(NAME, "dev", seed) for seed in arguments.seeds]
+    folds = [Key(NAME, f"fold{n}", s) for s in arguments.seeds for n in range(5)]
+    return [
+        *(dev if arguments.only != "folds" else []),
+        *(folds if arguments.only != "dev" else []),
+    ]
+
+
+def missing_of(
+    arguments: Arguments, cells: Cells
+) -> list[tuple[Key, running.Config, str]]:
+    """The cells that are not finished, with configuration and digest of settings.
+
+    Raises:
+      ValueError: if a finished one has other settings.
+    """
     setting = running.Setting(
         RECIPES["small"][1], arguments.data, arguments.encoder, pathlib.Path("runs")
     )
-    for seed in arguments.seeds:
-        for split in names:
-            key = Key(NAME, split, seed)
-            config = running.config_of(
-                setting, dataclasses.replace(key, recipe="shared")
+    finished = cells.read()
+    missing = []
+    for key in keys_of(arguments):
+        # The rows and how their labels are read; nothing else of it is used.
+        config = running.config_of(setting, dataclasses.replace(key, recipe="shared"))
+        told = settings_of(arguments, config)
+        if key not in finished:
+            missing.append((key, config, told))
+        elif finished[key].settings != told:
+            raise ValueError(
+                f"torch_linear: {key} in {cells.folder} has the settings "
+                f"{finished[key].settings}, these are {told}; remove its row or give "
+                "another folder with --cells."
             )
-            told = settings_of(arguments, config)
-            if key in finished:
-                if finished[key].settings != told:
-                    raise ValueError(
-                        f"torch_linear: {key} in {cells.folder} has the settings "
-                        f"{finished[key].settings}, these are {told}; remove its row "
-                        "or give another folder with --cells."
-                    )
-                continue
-            print(f"--- {key}", flush=True)
-            rows = prepare.read_corpus(config).rows
-            train = [row for row in rows["train"] if row.where.any()]
-            held = [row for row in rows["dev"] if row.where.any()]
-            begun = time.monotonic()
-            found = reference.fit(
-                arguments.encoder, train, held, arguments.settings, seed,
-                arguments.threads,
-            )  # fmt: skip
-            labels, where = source.label_arrays(held)
-            figures = evaluation.quick_figures(
-                found.probs.argmax(-1) - 1, labels, where
-            )
-            cell = Cell(
-                NAME, split, seed, told, len(held),
-                **{name: round(number, 4) for name, number in figures.items()},
-                steps=found.steps, seconds=round(time.monotonic() - begun, 1),
-                gflops=round(found.gflops, 4), passes=1, parameters=found.parameters,
-                device=f"cpu, {found.threads} threads, torch {found.version}",
-                commit=str(running.commit()),
-            )  # fmt: skip
-            cells.add(cell, row_keys(held), found.probs)
-            print(f"--- {key}: {figures}, {cell.seconds} s", flush=True)
+    return missing
 
 
 def settings_of(arguments: Arguments, config: running.Config) -> str:

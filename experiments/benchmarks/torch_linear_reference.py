@@ -28,14 +28,17 @@ class Found(NamedTuple):
 
 
 class Linear(torch.nn.Module):
-    """An encoder, the mean of its tokens, one linear layer."""
+    """An encoder, the mean of its tokens or the first of them, one linear layer."""
 
-    def __init__(self, folder: str, dropout: float) -> None:
-        """Args: folder: of the encoder. dropout: before the linear layer."""
+    def __init__(self, folder: str, dropout: float, pool: str) -> None:
+        """Args: folder: of the encoder. dropout: before the linear layer. pool: mean or
+        first."""
         super().__init__()
+        # float32 also where the file holds halves, as ours.
         self.encoder = transformers.AutoModel.from_pretrained(
-            folder, local_files_only=True, attn_implementation="sdpa"
+            folder, local_files_only=True, dtype=torch.float32
         )
+        self.pool = pool
         self.dropout = torch.nn.Dropout(dropout)
         self.values = torch.nn.Linear(self.encoder.config.hidden_size, 30)
 
@@ -43,7 +46,9 @@ class Linear(torch.nn.Module):
         """`[B, 10, 3]` logits."""
         hidden = self.encoder(**batch).last_hidden_state
         mask = batch["attention_mask"][..., None].to(hidden.dtype)
-        pooled = (hidden * mask).sum(1) / mask.sum(1)
+        pooled = hidden[:, 0]
+        if self.pool == "mean":
+            pooled = (hidden * mask).sum(1) / mask.sum(1)
         return self.values(self.dropout(pooled)).reshape(-1, 10, 3)
 
 
@@ -63,7 +68,7 @@ def fit(
     tokenizer = transformers.AutoTokenizer.from_pretrained(
         folder, local_files_only=True
     )
-    model = Linear(folder, settings.dropout)
+    model = Linear(folder, settings.dropout, settings.pool)
     labels, where = label_arrays(list(train))
     ids = torch.tensor(np.rint(labels).astype(np.int64) + 1)
     counts = torch.tensor(where)
@@ -124,7 +129,8 @@ def fit(
         np.concatenate(probs),
         steps,
         float(flops) / 1e9,
-        sum(p.numel() for p in model.parameters()),
+        # Without a pooler that is loaded and not used.
+        sum(p.numel() for p in model.parameters() if p.grad is not None),
         torch.get_num_threads(),
         torch.__version__,
     )

@@ -35,7 +35,8 @@ class Key:
     @property
     def file(self) -> str:
         """Name of the file of its predictions."""
-        return f"{self.recipe}.{self.split.replace(':', '-')}.{self.seed}.npz"
+        recipe = self.recipe.replace(" ", "")
+        return f"{recipe}.{self.split.replace(':', '-')}.{self.seed}.npz"
 
     def __str__(self) -> str:
         return f"{self.recipe}, {self.split}, seed {self.seed}"

@@ -51,9 +51,11 @@ def config_of(setting: Setting, key: Key) -> Config:
     if kind == "zero-shot":
         config = dataclasses.replace(config, leave_out=(value,))
     if setting.data:
-        rows: Any = source.Folder(setting.data)
+        taught = config.loss.teacher > 0
+        rows: Any = source.Folder(setting.data, teacher=taught)
         if kind.startswith("fold"):
-            rows = source.Fold(setting.data, int(kind.removeprefix("fold")))
+            fold = int(kind.removeprefix("fold"))
+            rows = source.Fold(setting.data, fold, teacher=taught)
         config = dataclasses.replace(config, source=rows)
     return dataclasses.replace(config, seed=key.seed, pretrained=setting.encoder)
 
@@ -72,8 +74,9 @@ def settings_of(config: Config, recipe: str) -> str:
 
 def digest(config: Config, told: str) -> str:
     """Twelve digits of the rows that a configuration names and of what is told."""
-    rows = prepare.read_corpus(config).rows
-    parts = [rundir.fingerprint([*rows["train"], *rows["dev"]])]
+    corpus = prepare.read_corpus(config).rows
+    rows = [*corpus["train"], *corpus["dev"]]
+    parts = [rundir.fingerprint(rows, items=config.loss.items > 0)]
     parts += [told] if told else []
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:12]
 
@@ -83,11 +86,17 @@ def commit() -> str:
     return str(rundir.about()["commit"])[:9]
 
 
+_LATER = ("adapter",)
+"""Parts of the configuration that came after the first finished cells."""
+
+
 def _changed(config: Any) -> str:
     """What is not as by default: a field that is added later changes no digest."""
     told = []
     for field in dataclasses.fields(config):
         held = getattr(config, field.name)
+        if held == field.default and field.name in _LATER:
+            continue
         if dataclasses.is_dataclass(held):
             told.append(f"{field.name}={_changed(held)}")
         elif held != field.default:

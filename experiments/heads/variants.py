@@ -67,6 +67,12 @@ def _prompted(config: Config) -> Config:
     return dataclasses.replace(config, text=text, batch_size=12)
 
 
+def _with_items(config: Config) -> Config:
+    """Item logits and their loss; the head's own kind stays."""
+    head: Any = dataclasses.replace(config.evaluator.head, items=True)  # pyright: ignore
+    return with_loss(items=0.1)(with_head(head)(config))
+
+
 _DEFINITION = "definition"
 VARIANTS: dict[str, tuple[str, Variant]] = {
     "shared": (
@@ -136,8 +142,21 @@ VARIANTS: dict[str, tuple[str, Variant]] = {
     "ordinal": ("cumulative link in place of three classes", with_link("ordinal")),
     "tanh": ("one logit, tanh, squared error", with_link("tanh")),
     "unweighted": ("no class weights", with_loss(class_weights="none")),
+    "balanced": ("class weights 1/frequency", with_loss(class_weights="balanced")),
+    "focal": ("focal loss, gamma 2", with_loss(focal=2.0)),
+    "circumplex": ("scores pulled to the circle, .3", with_loss(circumplex=0.3)),
+    "items": ("the 54 items too, weight .1 each", _with_items),
+    "teacher": ("the official scores too, weight .5", with_loss(teacher=0.5)),
+    "teacher-soft": (
+        "the same as soft targets",
+        with_loss(teacher=0.5, teacher_kind="soft"),
+    ),
     "smoothing": ("label smoothing .1", with_loss(label_smoothing=0.1)),
     "one-rate": ("one learning rate for all layers", with_optimizer(layer_decay=1.0)),
+    "head-rate": (
+        "a fivefold learning rate for the head",
+        with_optimizer(head_rate=5.0),
+    ),
     "no-average": ("the last parameters, not their average", with_optimizer(average=0)),
     "short": (
         "128 tokens, 4 epochs: what screening uses",
@@ -152,7 +171,9 @@ SCREENED = (
     "shared", "linear", "first", "logsumexp", "independent", "film", "definition",
     "query", "query-definition", "tokens", "tokens-apart", "prompted-packed",
     "hierarchical", "factored", "mixture", "shared+ordinal", "shared+tanh",
-    "shared+unweighted", "shared+smoothing", "shared+one-rate", "shared+no-average",
+    "shared+unweighted", "shared+balanced", "shared+focal", "shared+smoothing",
+    "shared+circumplex", "shared+items", "shared+teacher", "shared+one-rate",
+    "shared+head-rate", "shared+no-average",
 )  # fmt: skip
 """What the screening tries, one factor at a time."""
 

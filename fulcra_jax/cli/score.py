@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import rich.console
 import rich.progress
+import tyro
 
 from fulcra_jax import values
 from fulcra_jax.cli.files import check_new
@@ -19,8 +20,9 @@ from fulcra_jax.report import tables
 class Score:
     """Scores one response, or every line of a file, with a trained evaluator."""
 
-    run: str
-    """The directory of a finished run, or of a model."""
+    run: tyro.conf.UseAppendAction[tuple[str, ...]]
+    """The directory of a finished run, of a model or of an ensemble; given several
+    times, the mean of all."""
     prompt: str = ""
     """What the human said."""
     response: str = ""
@@ -62,16 +64,24 @@ def run(arguments: Score) -> None:
     # Imported here: a wrong argument needs no model.
     from fulcra_jax import inference
 
-    predictor = inference.Predictor.load(arguments.run, batch_size=arguments.batch_size)
+    predictor = inference.load_predictor(arguments.run, batch_size=arguments.batch_size)
     prompts, responses, models = map(list, zip(*answers, strict=True))
     with _Bar(len(answers), shown=not one) as progress:
         found = predictor.score(prompts, responses, progress=progress)
     if one:
-        rich.console.Console().print(tables.value_bars(found.scores[0], found.probs[0]))
+        bars = tables.value_bars(
+            found.scores[0], found.calibrated()[0], classes=found.classes()[0]
+        )
+        rich.console.Console().print(bars)
         return
-    evaluator = inference.evaluator_id(arguments.run)
+    evaluator = inference.ensemble_id(arguments.run)
     scored = inference.ScoredAnswers(
-        prompts, responses, models, *found, [evaluator] * len(answers)
+        prompts,
+        responses,
+        models,
+        found.scores,
+        found.probs,
+        [evaluator] * len(answers),
     )
     if not arguments.out:
         for line in inference.format_scores(scored):

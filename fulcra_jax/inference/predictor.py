@@ -11,11 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fulcra_jax import convert, models, values
+from fulcra_jax import convert, models, scoring, values
 from fulcra_jax.configs import EvaluatorConfig, TokenHead
 from fulcra_jax.convert.checkpoint import WEIGHTS
 from fulcra_jax.data import batches
 from fulcra_jax.data.tokenizer import Encoded, PairTokenizer
+from fulcra_jax.inference import decisions as decisions_lib
+from fulcra_jax.inference.decisions import Decisions
 from fulcra_jax.inference.definitions import with_definitions
 
 LADDER = (32, 64, 128, 256, 512)
@@ -29,13 +31,46 @@ class Scores(NamedTuple):
     each of other values."""
     probs: np.ndarray
     """`[N, 10, 3]` float32 of (-1, 0, +1); NaN under the link "tanh"."""
+    decisions: Decisions | None = None
+    """What `classes`, `calibrated` and `sets` go by. Scores and probs are always the
+    evaluator's own, so that those of the same weights stay comparable."""
 
     def classes(self) -> np.ndarray:
-        """`[N, 10]` int32 in {-1, 0, 1}: the likeliest class, else the nearest
-        label."""
+        """`[N, 10]` int32 in {-1, 0, 1}: as decided; without decisions the likeliest
+        class, else the nearest label."""
+        if self.decisions is not None:
+            return self.decisions.classes(self.base())
         if np.isnan(self.probs).any():
             return np.rint(self.scores).astype(np.int32)
         return self.probs.argmax(-1).astype(np.int32) - 1
+
+    def calibrated(self) -> np.ndarray:
+        """`[N, 10, 3]` float32: the probabilities as calibrated; without decisions the
+        evaluator's own."""
+        return (
+            self.probs if self.decisions is None else self.decisions.probs(self.base())
+        )
+
+    def sets(self) -> np.ndarray:
+        """`[N, 10, 3]` bool: the classes that cannot be ruled out; several say that the
+        evaluator is unsure.
+
+        Raises:
+          ValueError: if there are no decisions.
+        """
+        if self.decisions is None:
+            raise ValueError(
+                "predictor.Scores.sets: the evaluator has no decisions.json; python -m "
+                "experiments.calibrate RUN fits it."
+            )
+        return self.decisions.sets(self.base())
+
+    def base(self) -> np.ndarray:
+        """`[N, 10, 3]` float32 that decisions are fitted on and applied to: the
+        probabilities, or where there are none those that the score suggests."""
+        if np.isnan(self.probs).any():
+            return np.asarray(scoring.score_probs(jnp.asarray(self.scores)))
+        return self.probs
 
 
 def evaluator_id(path: str | pathlib.Path) -> str:
@@ -95,6 +130,7 @@ class Predictor:
         compute_dtype: Any = jnp.float32,
         place: Callable[[batches.Batch], Any] | None = None,
         everywhere: jax.sharding.Sharding | None = None,
+        decisions: Decisions | None = None,
     ) -> None:
         """Wraps trained parameters.
 
@@ -109,16 +145,21 @@ class Predictor:
           place: spreads a batch over devices; None leaves it to jax.
           everywhere: the sharding of an array that each device holds whole, where
             parameters lie on several; None on one device.
+          decisions: what classes go by; None takes the likeliest.
 
         Raises:
-          ValueError: if the batch size is below 1.
+          ValueError: if the batch size is below 1, or the decisions are of another
+            number of values or another kind of link.
         """
         if batch_size < 1:
             raise ValueError(
                 f"predictor.Predictor: batch_size is {batch_size}; it should be at "
                 "least 1."
             )
+        if decisions is not None:
+            _check_decisions(decisions, config)
         self.config = config
+        self.decisions = decisions
         self.tokenizer = tokenizer
         self.max_length = max_length
         self._ladder = batches.ladder_up_to(max_length, ladder)
@@ -155,19 +196,26 @@ class Predictor:
         self._tables = self._compute_tables(params)
 
     @classmethod
-    def load(cls, path: str | pathlib.Path, *, batch_size: int = 32) -> "Predictor":
+    def load(
+        cls,
+        path: str | pathlib.Path,
+        *,
+        batch_size: int = 32,
+        decisions: bool = True,
+    ) -> "Predictor":
         """Reads the directory of a finished run, or a model directory.
 
         Args:
           path: a run (its `model/` is read), or a directory with config.json,
             model.safetensors and a tokenizer.
           batch_size: rows per call of the model.
+          decisions: whether a decisions.json in the model's directory is used.
 
         Raises:
           FileNotFoundError: if there is no such directory, it is neither a run nor a
             model, or the run is not finished.
-          ValueError: if the directory holds an encoder without a value head, or another
-            number of values.
+          ValueError: if the directory holds an encoder without a value head, another
+            number of values, or a decisions.json that is damaged or does not fit.
         """
         path = _model_folder(path)
         if not (path / "config.json").is_file():
@@ -188,12 +236,16 @@ class Predictor:
                 f"{len(values.BASIC)} are needed here."
             )
         tokenizer = PairTokenizer.load(path)
+        beside = path / decisions_lib.FILE
         return cls(
             config,
             params,
             tokenizer,
             max_length=tokenizer.max_length or config.encoder.max_position_embeddings,
             batch_size=batch_size,
+            decisions=Decisions.load(beside)
+            if decisions and beside.is_file()
+            else None,
         )
 
     def for_values(self, definitions: Mapping[str, str]) -> "Predictor":
@@ -281,4 +333,20 @@ class Predictor:
             done += len(rows)
             if progress:
                 progress(done)
-        return Scores(scores, probs)
+        return Scores(scores, probs, self.decisions)
+
+
+def _check_decisions(decisions: Decisions, config: EvaluatorConfig) -> None:
+    """Raises ValueError if they were fitted on an evaluator of another kind."""
+    found, needed = len(decisions.temperature), config.head.num_values
+    if found != needed:
+        raise ValueError(
+            f"predictor.Predictor: decisions are of {found} values; the evaluator "
+            f"judges {needed}."
+        )
+    if decisions.from_score != (config.link == "tanh"):
+        kind = "scores" if decisions.from_score else "probabilities"
+        raise ValueError(
+            f"predictor.Predictor: decisions were fitted on {kind}, which the link "
+            f"{config.link!r} does not go by; fit them on this evaluator."
+        )

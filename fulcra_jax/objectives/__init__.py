@@ -20,16 +20,22 @@ from fulcra_jax.objectives.best_of_n import best_of_n_kl_bound as best_of_n_kl_b
 from fulcra_jax.objectives.best_of_n import expected_best_of_n as expected_best_of_n
 from fulcra_jax.objectives.best_of_n import n_of_kl_bound as n_of_kl_bound
 from fulcra_jax.objectives.best_of_n import soft_best_of_n as soft_best_of_n
+from fulcra_jax.objectives.circumplex import circumplex_penalty as circumplex_penalty
 from fulcra_jax.objectives.distance import (
     circumplex_similarity as circumplex_similarity,
 )
 from fulcra_jax.objectives.distance import value_distance as value_distance
 from fulcra_jax.objectives.distance import value_gaps as value_gaps
+from fulcra_jax.objectives.distillation import distillation_loss as distillation_loss
+from fulcra_jax.objectives.evaluator import (
+    balanced_class_weights as balanced_class_weights,
+)
 from fulcra_jax.objectives.evaluator import sqrt_class_weights as sqrt_class_weights
 from fulcra_jax.objectives.evaluator import tanh_mse as tanh_mse
 from fulcra_jax.objectives.evaluator import (
     ternary_cross_entropy as ternary_cross_entropy,
 )
+from fulcra_jax.objectives.focal import focal_loss as focal_loss
 from fulcra_jax.objectives.group import gdpo_advantage as gdpo_advantage
 from fulcra_jax.objectives.group import (
     greedy_baseline_advantage as greedy_baseline_advantage,
@@ -59,6 +65,8 @@ from fulcra_jax.objectives.multiobjective import scalarize as scalarize
 from fulcra_jax.objectives.multiobjective import target_weights as target_weights
 from fulcra_jax.objectives.odds import orpo_loss as orpo_loss
 from fulcra_jax.objectives.odds import simpo_loss as simpo_loss
+from fulcra_jax.objectives.ordinal import ordinal_log_probs as ordinal_log_probs
+from fulcra_jax.objectives.ordinal import ordinal_loss as ordinal_loss
 from fulcra_jax.objectives.pairs import Pairs as Pairs
 from fulcra_jax.objectives.pairs import preference_labels as preference_labels
 from fulcra_jax.objectives.pairs import value_pairs as value_pairs
@@ -77,6 +85,7 @@ from fulcra_jax.objectives.preference import modpo_loss as modpo_loss
 from fulcra_jax.objectives.preference import robust_dpo_loss as robust_dpo_loss
 from fulcra_jax.objectives.preference import sequence_log_prob as sequence_log_prob
 from fulcra_jax.objectives.preference import slic_loss as slic_loss
+from fulcra_jax.objectives.presence import presence_loss as presence_loss
 from fulcra_jax.objectives.reduce import masked_mean as masked_mean
 from fulcra_jax.objectives.reduce import masked_total as masked_total
 from fulcra_jax.objectives.reward import baselign_reward as baselign_reward

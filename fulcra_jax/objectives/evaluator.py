@@ -6,10 +6,14 @@ between two classes is a soft target on both. The work dtype is that of the logi
 least float32. Reduce with `objectives.masked_mean`.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
 from fulcra_jax import _check
+from fulcra_jax.objectives import _classes
+from fulcra_jax.objectives._classes import axes, present, work
 
 
 def ternary_cross_entropy(
@@ -50,22 +54,20 @@ def ternary_cross_entropy(
     >>> print(f"{loss[0]:.3f}")
     1.240
     """
-    axes = _axes(labels)
+    named = axes(labels)
     _check.shapes(
         "evaluator.ternary_cross_entropy",
-        logits=(logits, f"{axes} 3"),
-        labels=(labels, axes),
+        logits=(logits, f"{named} 3"),
+        labels=(labels, named),
         class_weights=(class_weights, "3"),
-        where=(where, axes),
+        where=(where, named),
     )
-    logits, labels, where = _work(logits), jnp.asarray(labels), _present(where, labels)
+    logits, labels, where = work(logits), jnp.asarray(labels), present(where, labels)
     # Masking after the log-softmax alone would turn a NaN logit into a NaN gradient.
     logits = jnp.where(where[..., None], logits, 0.0)
-    target = _soft_target(jnp.where(where, labels, 0).astype(logits.dtype))
-    target = (1.0 - label_smoothing) * target + label_smoothing / 3.0
-    if class_weights is not None:
-        weights = jnp.asarray(class_weights, logits.dtype)
-        target *= jnp.broadcast_to(weights, target.shape)
+    target = _classes.weighted_target(
+        labels, where, logits.dtype, class_weights, label_smoothing
+    )
     loss = -(target * jax.nn.log_softmax(logits)).sum(-1)
     return jnp.where(where, loss, 0.0)
 
@@ -101,18 +103,18 @@ def tanh_mse(
     >>> tanh_mse(jnp.array([0.0, 0.0]), jnp.array([-1, 0])).tolist()
     [1.0, 0.0]
     """
-    axes = _axes(labels)
+    named = axes(labels)
     _check.shapes(
         "evaluator.tanh_mse",
-        logits=(logits, axes),
-        labels=(labels, axes),
+        logits=(logits, named),
+        labels=(labels, named),
         class_weights=(class_weights, "3"),
-        where=(where, axes),
+        where=(where, named),
     )
-    logits, labels, where = _work(logits), jnp.asarray(labels), _present(where, labels)
+    logits, labels, where = work(logits), jnp.asarray(labels), present(where, labels)
     logits = jnp.where(where, logits, 0.0)
     labels = jnp.where(where, labels, 0).astype(logits.dtype)
-    target = _soft_target(labels)
+    target = _classes.soft_target(labels)
     loss = (jnp.tanh(logits) - labels) ** 2
     if class_weights is None:
         weight = target.sum(-1)  # 1, or NaN outside [-1, 1].
@@ -146,37 +148,57 @@ def sqrt_class_weights(labels: jax.Array, where: jax.Array | None = None) -> jax
     >>> [round(float(w), 3) for w in sqrt_class_weights(labels)]
     [2.333, 0.778, 1.167]
     """
-    axes = _axes(labels)
-    _check.shapes(
-        "evaluator.sqrt_class_weights", labels=(labels, axes), where=(where, axes)
+    return _inverse_counts("evaluator.sqrt_class_weights", labels, where, jnp.sqrt)
+
+
+def balanced_class_weights(
+    labels: jax.Array, where: jax.Array | None = None
+) -> jax.Array:
+    """Class weights proportional to 1 / frequency, of mean 1 over the entries.
+
+    w_c = n / (n_c K), where K classes occur: each has the same share of the loss.
+
+    Args:
+      labels: `[...]` int or float in [-1, 1]; a fraction counts for its two
+        neighbouring classes.
+      where: `[...]` bool, False where the entry does not count.
+
+    Returns:
+      `[3]` float of -1, 0, +1. A class that does not occur gets the largest weight of
+      those that do, which no loss on the same labels sees. All 1 if no entry counts.
+
+    Raises:
+      ValueError: if the shapes disagree.
+
+    Reference:
+      King and Zeng 2001, "Logistic regression in rare events data", section 4.2
+      (weighting); "balanced" of scikit-learn.
+
+    >>> labels = jnp.array([-1] + 9 * [0] + 4 * [1])
+    >>> [round(float(w), 3) for w in balanced_class_weights(labels)]
+    [4.667, 0.519, 1.167]
+    """
+    return _inverse_counts(
+        "evaluator.balanced_class_weights", labels, where, lambda count: count
     )
-    labels, where = _work(labels), _present(where, labels)
-    target = _soft_target(jnp.where(where, labels, 0.0))
+
+
+def _inverse_counts(
+    caller: str,
+    labels: jax.Array,
+    where: jax.Array | None,
+    of: Callable[[jax.Array], jax.Array],
+) -> jax.Array:
+    """Class weights proportional to 1 / of(count), of mean 1 over the entries."""
+    named = axes(labels)
+    _check.shapes(caller, labels=(labels, named), where=(where, named))
+    labels, where = work(labels), present(where, labels)
+    target = _classes.soft_target(jnp.where(where, labels, 0.0))
     count_c = jnp.where(where[..., None], target, 0.0).reshape(-1, 3).sum(0)
-    root_c = jnp.sqrt(jnp.where(count_c == 0.0, 1.0, count_c))
+    size_c = of(jnp.where(count_c == 0.0, 1.0, count_c))
     occurs_c = count_c != 0.0
-    scale = count_c.sum() / jnp.where(occurs_c, root_c, 0.0).sum()
-    weight_c = scale / root_c
+    scale = count_c.sum() / jnp.where(occurs_c, count_c / size_c, 0.0).sum()
+    weight_c = scale / size_c
     largest = jnp.max(weight_c, where=occurs_c, initial=0.0)
     weight_c = jnp.where(occurs_c, weight_c, largest)
     return jnp.where(occurs_c.any(), weight_c, 1.0)
-
-
-def _work(x: jax.Array) -> jax.Array:
-    x = jnp.asarray(x)
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
-def _axes(labels: jax.Array) -> str:
-    return " ".join(f"A{i}" for i in range(labels.ndim))
-
-
-def _present(where: jax.Array | None, like: jax.Array) -> jax.Array:
-    return jnp.ones(like.shape, bool) if where is None else jnp.asarray(where, bool)
-
-
-def _soft_target(labels: jax.Array) -> jax.Array:
-    """`[..., 3]` of labels `[...]`; NaN outside [-1, 1] but for rounding of a mean."""
-    inside = jnp.abs(labels) <= 1.0 + 1e-3
-    y = jnp.where(inside, jnp.clip(labels, -1.0, 1.0), jnp.nan)
-    return jnp.stack([jnp.maximum(-y, 0.0), 1.0 - jnp.abs(y), jnp.maximum(y, 0.0)], -1)

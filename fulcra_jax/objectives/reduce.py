@@ -12,13 +12,15 @@ def masked_total(
 ) -> tuple[jax.Array, jax.Array]:
     """The sum and the number of the entries that count.
 
-    Means that cross devices or micro-batches travel in this form: add both parts up,
-    divide once. A mean of means would weigh a part with few entries too much.
+    total = sum_i w_i x_i, count = sum_i w_i. Means that cross devices or micro-batches
+    travel in this form: add both parts up, divide once. A mean of means would weigh a
+    part with few entries too much.
 
     Args:
       x: `[...]` numbers.
-      where: `[...]` bool of the same shape, False where the entry does not count. The
-        entry then reaches neither the sum nor a gradient, even if it is NaN or inf.
+      where: `[...]` of the same shape, bool, or float weights w of at least 0. An entry
+        that is False or 0 does not count: it reaches neither the sum nor a gradient,
+        even if it is NaN or inf.
 
     Returns:
       total, count: `[]` each, float32 at least; both 0 if no entry counts.
@@ -39,10 +41,12 @@ def masked_total(
 def masked_mean(x: jax.Array, where: jax.Array | None = None) -> jax.Array:
     """The mean of the entries that count.
 
+    mean = sum_i w_i x_i / sum_i w_i
+
     Args:
       x: `[...]` numbers, for example unreduced losses.
-      where: `[...]` bool of the same shape, False where the entry does not count. The
-        entry then has gradient 0, even if it is NaN or inf.
+      where: `[...]` of the same shape, bool, or float weights w of at least 0. An entry
+        that is False or 0 does not count: it has gradient 0, even if it is NaN or inf.
 
     Returns:
       `[]` float32 at least; 0 if no entry counts: a loss then has nothing to teach.
@@ -57,9 +61,11 @@ def masked_mean(x: jax.Array, where: jax.Array | None = None) -> jax.Array:
     >>> loss = jnp.array([1.0, 2.0, jnp.nan])
     >>> masked_mean(loss, jnp.array([True, True, False])).item()
     1.5
+    >>> masked_mean(loss, jnp.array([0.75, 0.25, 0.0])).item()
+    1.25
     """
     total, count = _total("reduce.masked_mean", x, where)
-    return total / jnp.maximum(count, 1.0)
+    return total / jnp.where(count == 0.0, 1.0, count)
 
 
 def _total(
@@ -69,5 +75,12 @@ def _total(
     _check.shapes(caller, x=(x, axes), where=(where, axes))
     x = jnp.asarray(x)
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    where = jnp.ones(x.shape, bool) if where is None else jnp.asarray(where, bool)
-    return jnp.where(where, x, 0.0).sum(), where.sum().astype(x.dtype)
+    if where is None:
+        return x.sum(), jnp.asarray(x.size, x.dtype)
+    where = jnp.asarray(where)
+    if not jnp.issubdtype(where.dtype, jnp.floating):
+        where = where.astype(bool)
+        return jnp.where(where, x, 0.0).sum(), where.sum().astype(x.dtype)
+    weight = where.astype(x.dtype)
+    counted = jnp.where(weight != 0.0, x, 0.0)
+    return (weight * counted).sum(), weight.sum()

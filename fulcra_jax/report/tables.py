@@ -156,7 +156,11 @@ def show(
 
 
 def value_bars(
-    scores: np.ndarray, probs: np.ndarray, width: int = 21
+    scores: np.ndarray,
+    probs: np.ndarray,
+    width: int = 21,
+    *,
+    classes: np.ndarray | None = None,
 ) -> rich.table.Table:
     """The value vector of one response as a table with bars.
 
@@ -164,19 +168,23 @@ def value_bars(
       scores: `[10]` in [-1, 1].
       probs: `[10, 3]` of (-1, 0, +1); NaN when the evaluator has none.
       width: characters of a bar; the middle is zero.
+      classes: `[10]` in {-1, 0, 1}, the labels that are shown; None takes the
+        likeliest.
 
     Returns:
-      A table: value, score, bar, and the probability of the likeliest label.
+      A table: value, score, bar, label and its probability.
     """
     grid = rich.table.Table(box=None, pad_edge=False)
     grid.add_column("value")
     grid.add_column("score", justify="right")
     grid.add_column("-1    0    +1", justify="center")
     grid.add_column("label", justify="left")
-    for name, score, chance in zip(values.BASIC, scores, probs, strict=True):
+    shown = probs.argmax(-1) - 1 if classes is None else classes
+    rows = zip(values.BASIC, scores, probs, shown, strict=True)
+    for name, score, chance, decided in rows:
         label = ""
         if not np.isnan(chance).any():
-            best = int(np.argmax(chance))
+            best = int(decided) + 1
             label = f"{('-1', ' 0', '+1')[best]} ({chance[best]:.0%})"
         style = "green" if score > 0.3 else "red" if score < -0.3 else "dim"
         grid.add_row(

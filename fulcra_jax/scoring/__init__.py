@@ -31,6 +31,10 @@ from fulcra_jax.scoring.calibration import (
 from fulcra_jax.scoring.calibration import reliability_curve as reliability_curve
 from fulcra_jax.scoring.categories import category_weights as category_weights
 from fulcra_jax.scoring.categories import level_distance as level_distance
+from fulcra_jax.scoring.class_bias import biased_classes as biased_classes
+from fulcra_jax.scoring.class_bias import fit_class_bias as fit_class_bias
+from fulcra_jax.scoring.conformal import conformal_quantiles as conformal_quantiles
+from fulcra_jax.scoring.conformal import conformal_sets as conformal_sets
 from fulcra_jax.scoring.consistency import ConsistencySummary as ConsistencySummary
 from fulcra_jax.scoring.consistency import consistency_summary as consistency_summary
 from fulcra_jax.scoring.consistency import label_entropy as label_entropy
@@ -49,6 +53,8 @@ from fulcra_jax.scoring.dawid_skene import one_coin as one_coin
 from fulcra_jax.scoring.estimation import Estimate as Estimate
 from fulcra_jax.scoring.estimation import dsl_mean as dsl_mean
 from fulcra_jax.scoring.estimation import ppi_mean as ppi_mean
+from fulcra_jax.scoring.fusion import fit_log_pool as fit_log_pool
+from fulcra_jax.scoring.fusion import log_pool as log_pool
 from fulcra_jax.scoring.glad import Glad as Glad
 from fulcra_jax.scoring.glad import glad as glad
 from fulcra_jax.scoring.icc import Icc as Icc
@@ -110,6 +116,16 @@ from fulcra_jax.scoring.standard_errors import agreement_interval as agreement_i
 from fulcra_jax.scoring.standard_errors import chance_corrected as chance_corrected
 from fulcra_jax.scoring.standard_errors import cohen_null_error as cohen_null_error
 from fulcra_jax.scoring.standard_errors import fleiss_null_error as fleiss_null_error
+from fulcra_jax.scoring.temperature import TemperatureShift as TemperatureShift
+from fulcra_jax.scoring.temperature import correct_prior as correct_prior
+from fulcra_jax.scoring.temperature import fit_temperature as fit_temperature
+from fulcra_jax.scoring.temperature import (
+    fit_temperature_shift as fit_temperature_shift,
+)
+from fulcra_jax.scoring.temperature import log_probs as log_probs
+from fulcra_jax.scoring.temperature import score_probs as score_probs
+from fulcra_jax.scoring.temperature import shrink as shrink
+from fulcra_jax.scoring.temperature import temper as temper
 from fulcra_jax.scoring.totals import AgreementTotals as AgreementTotals
 from fulcra_jax.scoring.totals import Coefficients as Coefficients
 from fulcra_jax.scoring.totals import agreement_coefficients as agreement_coefficients

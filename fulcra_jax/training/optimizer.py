@@ -32,6 +32,9 @@ class Optimizer:
     layer_decay: float = 1.0
     """Learning rate of a layer over that of the one above it; 1 treats all alike. The
     head has `peak_lr`, the embeddings the lowest."""
+    head_rate: float = 1.0
+    """Learning rate of the head over `peak_lr`: a head begins at random weights, a
+    pretrained encoder does not."""
     average: float = 0.0
     """Decay of a moving average of the parameters, which is then judged and exported;
     0 keeps none."""
@@ -49,10 +52,11 @@ class Optimizer:
             ("weight_decay", 0.0, 100.0),
             ("clip_norm", 0.0, 1e9),
             ("layer_decay", 0.0, 1.0),
+            ("head_rate", 0.0, 1000.0),
             ("average", 0.0, 0.999999),
         ):
             number = getattr(self, field)
-            above = field in ("peak_lr", "eps", "layer_decay")
+            above = field in ("peak_lr", "eps", "layer_decay", "head_rate")
             if not low <= number <= high or (above and number == 0):
                 raise ValueError(
                     f"optimizer.Optimizer: {field} is {number}; it should be in "
@@ -109,21 +113,22 @@ def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformatio
     parts: list[optax.GradientTransformation] = [adamw]
     if config.clip_norm:
         parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
-    if config.layer_decay != 1.0:
-        parts.append(scale_by_layer(config.layer_decay))
+    if config.layer_decay != 1.0 or config.head_rate != 1.0:
+        parts.append(scale_by_layer(config.layer_decay, head=config.head_rate))
     made = optax.chain(*parts) if len(parts) > 1 else adamw
     return freeze.apart(made, config.freeze) if config.freeze else made
 
 
-def scale_by_layer(decay: float) -> optax.GradientTransformation:
+def scale_by_layer(decay: float, *, head: float = 1.0) -> optax.GradientTransformation:
     """Updates smaller by a factor for every layer below the head.
 
     Of L layers, counted from 0, layer l has the factor decay^(L - l), embeddings,
-    position table and what else serves all layers decay^(L + 1), the head 1. After
+    position table and what else serves all layers decay^(L + 1), the head `head`. After
     AdamW it scales the learning rate, and with it the weight decay.
 
     Args:
       decay: the factor of one layer, (0, 1].
+      head: the factor of the head.
 
     Reference:
       Clark et al. 2020 (arXiv 2003.10555), appendix B: layer-wise learning rate decay.
@@ -137,7 +142,8 @@ def scale_by_layer(decay: float) -> optax.GradientTransformation:
         ]
         below = layers_below(names)
         leaves, structure = jax.tree.flatten(updates)
-        scaled = [leaf * decay**n for leaf, n in zip(leaves, below, strict=True)]
+        factors = [decay**n if n else head for n in below]
+        scaled = [leaf * by for leaf, by in zip(leaves, factors, strict=True)]
         return jax.tree.unflatten(structure, scaled)
 
     return optax.stateless(update)

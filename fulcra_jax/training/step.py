@@ -2,7 +2,8 @@
 """One step of training as a pure function of (state, batch).
 
 The step knows neither the model nor the objective nor the checkpoint: it is given a
-loss that returns unreduced cells, averages those that count, and moves the parameters.
+loss that returns unreduced cells and their weights, averages them, and moves the
+parameters.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,11 @@ from fulcra_jax.training import freeze as freezing
 
 Params = Any
 CellLoss = Callable[[Params, Any, jax.Array], tuple[jax.Array, jax.Array]]
-"""(params, batch, dropout key) -> loss per cell and where, both `[..., V]`."""
+"""(params, batch, dropout key) -> loss and weight of each cell, both `[..., K]`.
+
+The weight is bool, or a float of at least 0; what is minimised is sum(loss * weight) /
+sum(weight). A cell of weight 0 or False is never read. K counts all cells of a text:
+those of its values, of its items, of a teacher."""
 
 
 class TrainState(NamedTuple):
@@ -36,6 +41,8 @@ class TrainState(NamedTuple):
         """What is judged and exported: the average where there is one."""
         if not jax.tree.leaves(self.average):
             return self.params
+        if jax.tree.structure(self.average) == jax.tree.structure(self.params):
+            return self.average
         return freezing.joined(self.average, self.params)
 
 
@@ -43,7 +50,7 @@ class Metrics(NamedTuple):
     """What a step reports."""
 
     loss: jax.Array
-    """`[]` float32: mean over the cells that count, before the update."""
+    """`[]` float32: weighted mean over the cells that count, before the update."""
     grad_norm: jax.Array
     """`[]` float32: global norm of the gradient, before clipping."""
     bad: jax.Array
@@ -92,12 +99,13 @@ def make_train_step(
     """A function (state, batch) -> (state, metrics), to be compiled by the caller.
 
     Args:
-      cell_loss: loss of every cell, and which count.
+      cell_loss: loss of every cell, and how much it weighs.
       optimizer: an optax transformation.
       seed: of the dropout; the key of a step depends on the seed and the step alone.
       accumulate: A, parts that the batch is computed in, one after the other; its rows
         B should be a multiple. Part a holds the rows a, a + A, ..., so that no row
-        leaves its device. All cells of the batch weigh the same, as with one part.
+        leaves its device. Totals and sums of weights are added up: a cell weighs the
+        same as with one part.
       average_decay: of the moving average, which begins with smaller ones: the decay at
         step t is at most (1 + t) / (10 + t). 0 without an average.
       freeze: pattern of parameters that are not trained, see `freeze.frozen`; they have
@@ -164,7 +172,7 @@ def _accumulated(
     start = (zero, zero, jax.tree.map(jnp.zeros_like, params))
     numbered = (jnp.arange(parts), jax.tree.map(split, batch))
     (total, count, grads), _ = jax.lax.scan(one, start, numbered)
-    count = jnp.maximum(count, 1.0)
+    count = jnp.where(count == 0.0, 1.0, count)
     return total / count, jax.tree.map(lambda leaf: leaf / count, grads)
 
 

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fits what an evaluator decides by on held-out rows, and says what that changes.
+
+python -m experiments.calibrate RUN                         into RUN/model/
+
+python -m experiments.calibrate RUN RUN --out DIR           an ensemble in DIR
+
+python -m experiments.calibrate MODEL --data FOLDER         a model without a run
+
+Per value a temperature, pulled to a shared one; a shift per class, by likelihood; one
+bias per class for macro-F1; class-conditional conformal sets. The figures are
+out-of-sample: rows are judged by decisions that were fitted on the other folds of
+prompt clusters; the decisions.json that is written is fitted on all rows.
+
+Writes decisions.json beside the weights (or, with --out, to DIR, which an ensemble
+needs: `fulcra score --run DIR` takes it), and report.md, figures.json, reliability.png
+to RUN/calibration-SPLIT/ (or DIR).
+"""
+
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tyro
+
+from experiments import rundir
+from experiments.evaluate import Arguments as EvaluateArguments
+from experiments.evaluate import held_out, truth_of
+from experiments.exits import exit_code
+from experiments.prepare import read_corpus
+from fulcra_jax.data import splits
+from fulcra_jax.data.rows import Policy, Row
+from fulcra_jax.data.source import Corpus
+from fulcra_jax.inference import (
+    Decided,
+    Decisions,
+    Scores,
+    cross_fit,
+    load_predictor,
+    members_of,
+    save_ensemble,
+)
+from fulcra_jax.report import calibration, evaluation, tables
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Which evaluators, and the rows to fit on."""
+
+    runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN")]
+    """Finished runs or model directories; several are one ensemble."""
+    data: str = ""
+    """A folder or file in FULCRA's format; empty takes the rows of the first run."""
+    split: Literal["held-out", "dev", "test"] = "dev"
+    """Rows that no evaluator here was trained on."""
+    out: str = ""
+    """A new directory for everything; needed for several evaluators."""
+    alpha: float = 0.1
+    """The share of cells of each class whose set may miss it."""
+    strength: float = 20.0
+    """How many labels of a value weigh as much as all values together."""
+    per_value: bool = False
+    """Whether to fit a bias per value too, pulled to the shared one."""
+    folds: int = 5
+    """Folds of prompt clusters for the figures."""
+
+
+def calibrate(arguments: Arguments) -> dict[str, Any]:
+    """Fits, writes and reports; returns the figures."""
+    check(arguments)
+    out = pathlib.Path(arguments.out) if arguments.out else None
+    if out is not None:
+        rundir.check_free(out)
+    name, held = _rows(arguments)
+    predictor = load_predictor(arguments.runs, decisions=False)
+    said = predictor.score([row.prompt for row in held], [row.response for row in held])
+    truth = truth_of(held)
+    options = {
+        "alpha": arguments.alpha,
+        "strength": arguments.strength,
+        "per_value": arguments.per_value,
+        "from_score": bool(np.isnan(said.probs).any()),
+        "data": f"{name}@{rundir.fingerprint(held)[:12]}",
+    }
+    folds = folds_of(held, truth.cluster, arguments.folds)
+    crossed = cross_fit(said.base(), truth.labels, truth.where, folds, **options)
+    report = figures_of(said, crossed, truth) | {"rows": options["data"]}
+    decisions = Decisions.fit(said.base(), truth.labels, truth.where, **options)
+    members = members_of(arguments.runs)
+    model = members[0] / "model"
+    home = out or (model if model.is_dir() else members[0])
+    folder = out or members[0] / f"calibration-{name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    decisions.save(home / "decisions.json")
+    if out is not None:
+        save_ensemble(out, members)
+    systems = report["before"], report["after"]
+    table = calibration.calibration_table(
+        *systems, report["difference"], report["cells"]
+    )
+    tables.show(table, most=3)  # what fits 80 characters; report.md has all
+    text = f"# Calibration on {name}\n\n{_PROSE}\n{tables.markdown(table)}\n"
+    (folder / "report.md").write_text(text + described(decisions), encoding="utf-8")
+    (folder / "figures.json").write_text(evaluation.dumps(report) + "\n")
+    calibration.reliability(
+        answers_of(said, crossed), truth, folder / "reliability.png"
+    )
+    print(f"written: {home}/decisions.json; {folder}/: report.md, figures.json, *.png")
+    return report
+
+
+_PROSE = """\
+After: every row is judged by decisions fitted on the other folds of prompt clusters.
+A set holds the classes that cannot be ruled out; several are "unsure".
+"""
+
+
+def check(arguments: Arguments) -> None:
+    """Raises ValueError if the arguments make no sense."""
+    if not arguments.runs:
+        raise ValueError("calibrate: give the directory of at least one run.")
+    if len(arguments.runs) > 1 and not arguments.out:
+        raise ValueError("calibrate: several evaluators need --out DIR.")
+    alpha, strength, folds = arguments.alpha, arguments.strength, arguments.folds
+    if not 0.0 < alpha < 1.0:
+        raise ValueError(f"calibrate: alpha is {alpha}; it should be in (0, 1).")
+    if not strength > 0.0:
+        raise ValueError(f"calibrate: strength is {strength}; it should be above 0.")
+    if folds < 2:
+        raise ValueError(f"calibrate: folds is {folds}; it should be at least 2.")
+
+
+def folds_of(held: Sequence[Row], cluster: np.ndarray, folds: int) -> np.ndarray:
+    """`[N]` the fold of each row; near-duplicate prompts share one.
+
+    Raises:
+      ValueError: if there are fewer clusters of prompts than folds.
+    """
+    found = len(np.unique(cluster))
+    if found < folds:
+        raise ValueError(
+            f"calibrate: there are {found} clusters of prompts for {folds} folds; give "
+            "more rows or fewer --folds."
+        )
+    shares = {str(fold): 1.0 for fold in range(folds)}
+    prompts = [row.prompt for row in held]
+    return np.array(splits.assign_components(cluster, prompts, shares), int)
+
+
+def answers_of(said: Scores, crossed: Decided) -> list[evaluation.Answers]:
+    """The evaluator as trained, and as decided out of sample."""
+    before = evaluation.Answers("as trained", said.classes(), said.scores, said.base())
+    after = evaluation.Answers(
+        "calibrated", crossed.classes, said.scores, crossed.probs
+    )
+    return [before, after]
+
+
+def figures_of(said: Scores, crossed: Decided, truth: evaluation.Truth) -> dict:
+    """All figures before and after, and paired differences."""
+    before, after = answers_of(said, crossed)
+    return {
+        "before": evaluation.evaluate(before, truth),
+        "after": evaluation.evaluate(after, truth),
+        "difference": evaluation.compare(after, before, truth),
+        "cells": [
+            calibration.cell_figures(before, truth),
+            calibration.cell_figures(after, truth, crossed.sets),
+        ],
+    }
+
+
+def described(decisions: Decisions) -> str:
+    """The numbers of the decisions in words."""
+    three = lambda x: ", ".join(f"{number:+.2f}" for number in x)
+    low, high = min(decisions.temperature), max(decisions.temperature)
+    return (
+        f"\nFitted on all {decisions.rows} rows ({decisions.data}): temperatures "
+        f"{low:.2f} to {high:.2f}; shift of (-1, 0, +1) {three(decisions.shift)}; bias "
+        f"{three(decisions.bias)}; quantiles {three(decisions.quantiles)} at alpha "
+        f"{decisions.alpha}.\n"
+    )
+
+
+def _rows(arguments: Arguments) -> tuple[str, list[Row]]:
+    """The name of the rows to fit on, and the rows."""
+    first = pathlib.Path(arguments.runs[0])
+    wanted = EvaluateArguments(str(first), arguments.split, arguments.data)
+    if (first / "config.py").is_file():
+        config = rundir.reopen(first)
+        corpus = Corpus({}, [], []) if arguments.data else read_corpus(config)
+        return held_out(wanted, corpus, config.policy)
+    if not arguments.data:
+        raise ValueError(f"{first}: is no run of experiments.train; give --data.")
+    return held_out(wanted, Corpus({}, [], []), Policy())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    arguments = tyro.cli(
+        Arguments,
+        args=argv,
+        prog="python -m experiments.calibrate",
+        description=__doc__,
+    )
+    return exit_code(lambda: calibrate(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several evaluators as one: runs of other seeds, of other folds, of other recipes."""
+
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from fulcra_jax.inference import decisions as decisions_lib
+from fulcra_jax.inference.decisions import Decisions
+from fulcra_jax.inference.predictor import Predictor, Scores, evaluator_id
+
+FILE = "ensemble.json"
+"""In a directory that stands for several: a list of the directories of its members."""
+
+Paths = str | pathlib.Path | Sequence[str | pathlib.Path]
+
+
+class Ensemble:
+    """The mean of what its members say; each reads the texts with its own tokenizer."""
+
+    def __init__(
+        self, members: Sequence[Predictor], *, decisions: Decisions | None = None
+    ) -> None:
+        """Wraps loaded evaluators.
+
+        Args:
+          members: at least one. What they decide one by one is not used: the mean of
+            raw probabilities is decided on.
+          decisions: fitted on the mean of these members.
+
+        Raises:
+          ValueError: if there is none, or their values differ.
+        """
+        if not members:
+            raise ValueError("ensemble.Ensemble: members is empty; give at least one.")
+        first = members[0].config.head.num_values
+        for place, member in enumerate(members):
+            own = member.config.head.num_values
+            if own != first:
+                raise ValueError(
+                    f"ensemble.Ensemble: member {place} judges {own} values, member 0 "
+                    f"{first}; all should judge the same."
+                )
+        for_score = {member.config.link == "tanh" for member in members}
+        if len(for_score) > 1:
+            links = ", ".join(member.config.link for member in members)
+            raise ValueError(
+                f"ensemble.Ensemble: the links are {links}; a score of 'tanh' is no "
+                "mean of probabilities, so either all members should have it or none."
+            )
+        self.members = tuple(members)
+        self.decisions = decisions
+
+    def score(
+        self,
+        prompts: Sequence[str],
+        responses: Sequence[str],
+        *,
+        progress: Callable[[int], None] | None = None,
+    ) -> Scores:
+        """Mean scores and class probabilities of N responses; see `Predictor.score`.
+
+        Args:
+          prompts: N texts.
+          responses: N texts.
+          progress: called with the number of rows done, in parts of rows' members.
+
+        Raises:
+          ValueError: if the numbers of texts differ.
+        """
+        M, N = len(self.members), len(prompts)
+        said = []
+        for place, member in enumerate(self.members):
+
+            def report(done: int, place: int = place) -> None:
+                if progress:
+                    progress((place * N + done) // M)
+
+            said.append(member.score(prompts, responses, progress=report))
+        scores = np.stack([one.scores for one in said]).mean(0)
+        probs = np.stack([one.probs for one in said]).mean(0)
+        return Scores(scores, probs, self.decisions)
+
+
+def load_predictor(
+    paths: Paths, *, batch_size: int = 32, decisions: bool = True
+) -> Predictor | Ensemble:
+    """The evaluator of one directory, or the ensemble of several.
+
+    Args:
+      paths: a run, a model, or a directory with an ensemble.json; or several runs and
+        models.
+      batch_size: rows per call of a model.
+      decisions: whether a decisions.json in the directory is used; several directories
+        have none together.
+
+    Raises:
+      FileNotFoundError: if a directory is missing.
+      ValueError: if one holds no evaluator, or they do not fit together.
+    """
+    found, listed = members_of(paths), _listed(paths)
+    if len(listed) == 1 and not _is_ensemble(listed[0]):
+        return Predictor.load(found[0], batch_size=batch_size, decisions=decisions)
+    members = [
+        Predictor.load(path, batch_size=batch_size, decisions=False) for path in found
+    ]
+    return Ensemble(members, decisions=_own_decisions(paths) if decisions else None)
+
+
+def members_of(paths: Paths) -> list[pathlib.Path]:
+    """The directories of the evaluators: those listed, or those of an ensemble's.
+
+    Raises:
+      ValueError: if there is none, an ensemble.json is damaged, or an ensemble stands
+        among several directories.
+    """
+    listed = _listed(paths)
+    if not listed:
+        raise ValueError("ensemble.load_predictor: paths is empty; give at least one.")
+    if len(listed) > 1:
+        for path in listed:
+            if _is_ensemble(path):
+                raise ValueError(
+                    f"{path}: is an ensemble; give the directories of its members."
+                )
+        return listed
+    if not _is_ensemble(listed[0]):
+        return listed
+    path = listed[0] / FILE
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        held = None
+    if (
+        not isinstance(held, list)
+        or not held
+        or not all(isinstance(one, str) for one in held)
+    ):
+        raise ValueError(f"{path}: should be a list of directories.")
+    return [path.parent / one for one in held]
+
+
+def save_ensemble(path: str | pathlib.Path, members: Sequence[pathlib.Path]) -> None:
+    """Writes the ensemble.json of a directory; members are named relative to it."""
+    folder = pathlib.Path(path).resolve()
+    names = [os.path.relpath(pathlib.Path(one).resolve(), folder) for one in members]
+    text = json.dumps(names, indent=1)
+    (folder / FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def ensemble_id(paths: Paths) -> str:
+    """The name under which the scores are filed, as `evaluator_id`, also of several.
+
+    Of several evaluators: NAME@HASH with the name of the ensemble's directory (else
+    "mean-of-M") and a hash of those of the members, in whatever order.
+
+    Raises:
+      FileNotFoundError: if a directory or its weights are missing.
+      ValueError: as `members_of`.
+    """
+    found = members_of(paths)
+    listed = _listed(paths)
+    own = _is_ensemble(listed[0])
+    if len(found) == 1 and not own:
+        return evaluator_id(found[0])
+    hashes = sorted(evaluator_id(path).rpartition("@")[2] for path in found)
+    digest = hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+    name = listed[0].resolve().name if own else f"mean-of-{len(found)}"
+    return f"{name}@{digest[:12]}"
+
+
+def _listed(paths: Paths) -> list[pathlib.Path]:
+    one = isinstance(paths, str | pathlib.Path)
+    return [pathlib.Path(path) for path in ([paths] if one else paths)]
+
+
+def _is_ensemble(path: pathlib.Path) -> bool:
+    return (path / FILE).is_file()
+
+
+def _own_decisions(paths: Paths) -> Decisions | None:
+    listed = _listed(paths)
+    path = listed[0] / decisions_lib.FILE
+    return Decisions.load(path) if len(listed) == 1 and path.is_file() else None
