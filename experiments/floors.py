@@ -16,7 +16,6 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_union
 
-from fulcra_jax import values
 from fulcra_jax.data.rows import Row
 from fulcra_jax.data.source import label_arrays
 from fulcra_jax.report.evaluation import Answers
@@ -25,8 +24,8 @@ from fulcra_jax.report.evaluation import Answers
 def majority(train: Sequence[Row], held: Sequence[Row]) -> Answers:
     """The most frequent label of each value; 0 for a value without labels."""
     labels, where = label_arrays(list(train))
-    most = np.zeros(len(values.BASIC), int)
-    for column in range(len(values.BASIC)):
+    most = np.zeros(labels.shape[1], int)
+    for column in range(len(most)):
         seen = np.rint(labels[where[:, column], column]).astype(int)
         counts = [(seen == label).sum() for label in (-1, 0, 1)]
         most[column] = int(np.argmax(counts)) - 1 if len(seen) else 0
@@ -65,7 +64,7 @@ def tfidf(train: Sequence[Row], held: Sequence[Row]) -> Answers:
     columns = cast(
         list[np.ndarray],
         joblib.Parallel(n_jobs=-1, prefer="threads")(
-            joblib.delayed(one)(column) for column in range(len(values.BASIC))
+            joblib.delayed(one)(column) for column in range(labels.shape[1])
         ),
     )
     probs = np.stack(columns, 1)

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from experiments import adapters, prepare
-from fulcra_jax.data import batches
+from fulcra_jax.data import batches, source
 from fulcra_jax.inference import Predictor
-from fulcra_jax.report import evaluation
+from fulcra_jax.report import evaluation, presence
 from fulcra_jax.training import sharding, step
 
 
@@ -32,6 +32,7 @@ class Dev:
 
         self._examples = data.dev
         self._config = config
+        self._presence = isinstance(config.source, source.ValueEval)
         self._predictor = Predictor(
             config.evaluator, adapters.merged(config, state.best_params),
             data.tokenizer,
@@ -41,9 +42,10 @@ class Dev:
         )  # fmt: skip
 
     def figures(self, state: step.TrainState) -> dict[str, float]:
-        """A few figures, without intervals."""
+        """A few figures, without intervals: those of `Config.figures`."""
         self._predictor.params = adapters.merged(self._config, state.best_params)
         answer = self._predictor.score_encoded(self._examples.encoded)
-        return evaluation.quick_figures(
-            answer.classes(), self._examples.labels, self._examples.where
-        )
+        labels, where = self._examples.labels, self._examples.where
+        if self._presence:
+            return presence.quick_figures(answer.classes() > 0, labels, where)
+        return evaluation.quick_figures(answer.classes(), labels, where)

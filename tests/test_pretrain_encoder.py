@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pretraining on a folder: what is read, what is masked, what is written."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -8,15 +9,17 @@ import shutil
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from experiments import prepare
 from experiments import pretrain_encoder as script
-from experiments import train
 from experiments.exits import Interrupted
 from experiments.masked_lm import model, texts
 from experiments.masked_lm.masking import Masking
-from fulcra_jax import convert
-from fulcra_jax.data import sample
+from experiments.recipes import RECIPES
+from fulcra_jax import convert, models
+from fulcra_jax.data import sample, source
 from fulcra_jax.data.tokenizer import PairTokenizer
 from fulcra_jax.training.optimizer import Optimizer
 
@@ -81,7 +84,7 @@ def folder(tmp_path_factory):
 
 def arguments(folder, out, **fields):
     small = dict(
-        size="tiny", vocab_size=300, max_length=48, batch_size=8, epochs=10.0,
+        size="tiny", vocab_size=300, max_length=48, batch_size=8, epochs=8.0,
         optimizer=FAST, save_every=15, log_every=1,
     )  # fmt: skip
     if "encoder" in fields:
@@ -135,8 +138,6 @@ def test_labelled_rows_can_be_left_out(folder):
 
 
 def test_files_of_no_split_are_split_as_a_training_splits_them(tmp_path):
-    from fulcra_jax.data import source
-
     write(tmp_path / "rows.jsonl", sample.sample_records(0, 80, "train"))
     split = source.read_folder(source.Folder(str(tmp_path))).rows
     found = texts.read(tmp_path)
@@ -256,20 +257,25 @@ def test_a_stopped_training_ends_the_same(folder, finished, tmp_path, monkeypatc
         script.pretrain(arguments(folder, out))
 
 
-@pytest.mark.usefixtures("one_device")
 def test_the_output_is_an_encoder_to_train_and_to_go_on_with(
     folder, finished, tmp_path
 ):
-    words = [
-        "debug", "--data", str(folder), "--pretrained", str(finished), "--steps", "6",
-        "--text.max-length", "48", "--text.cache", "", "--run", str(tmp_path / "run"),
-    ]  # fmt: skip
-    assert train.main(words) == 0
-    assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
+    debug = RECIPES["debug"][1]
+    settings = dataclasses.replace(
+        debug,
+        source=source.Folder(str(folder)),
+        pretrained=str(finished),
+        text=dataclasses.replace(debug.text, max_length=48),
+    )
+    settings = prepare.prepare(settings, tmp_path).config
+    evaluator = models.Evaluator(settings.evaluator)
+    shapes = jax.eval_shape(prepare.make_init(settings, evaluator, optax.sgd(0.1)))
+    taken = prepare.load_pretrained(settings, shapes.params)
     config, params = convert.load_pretraining(finished)
     begun = model.start(
         str(finished), "", PairTokenizer.load(finished), [], max_length=48, seed=0
     )
+    jax.tree.map(np.testing.assert_array_equal, taken, params["encoder"])
     assert begun.config == config
     assert not begun.new_head
     jax.tree.map(np.testing.assert_array_equal, begun.params, params)
@@ -301,7 +307,9 @@ def test_a_new_head_learns_before_the_encoder_moves(folder, finished, tmp_path):
     # The first step of the warm-up has the rate 0.
     assert moved == [[False, k > 0] for k in range(4)] + [[True, True]] * 4
 
-    out = script.pretrain(arguments(folder, tmp_path / "out", encoder=str(bare)))
+    out = script.pretrain(
+        arguments(folder, tmp_path / "out", encoder=str(bare), epochs=3.0)
+    )
     before, after = held_out_losses(out)
     assert after < before
     assert "masked_lm" in convert.load_pretraining(out)[1]
