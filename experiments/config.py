@@ -6,6 +6,7 @@ import dataclasses
 import pathlib
 from typing import Any, Literal, get_args, get_type_hints
 
+from experiments.adapters import Adapter as Adapter
 from experiments.config_parts import Loss as Loss
 from experiments.config_parts import Text as Text
 from fulcra_jax import values
@@ -40,6 +41,7 @@ class Config:
     """Of the activations; parameters, softmax, norms and losses stay float32."""
     loss: Loss = Loss()
     optimizer: Optimizer = Optimizer()
+    adapter: Adapter = Adapter()
     batch_size: int = 32
     """Rows of a batch, on all devices together."""
     epochs: float = 10.0
@@ -84,6 +86,7 @@ class Config:
             ("pretrained", str),
             ("loss", Loss),
             ("optimizer", Optimizer),
+            ("adapter", Adapter),
             ("batch_size", int),
             ("steps", int),
             ("seed", int),
@@ -200,6 +203,7 @@ class Config:
 _CLASSES = {
     kind.__name__: kind
     for kind in (
+        Adapter,
         Config,
         Embedded,
         Folder,

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import jax
 import tyro
 
-from experiments import prepare, rundir
+from experiments import adapters, prepare, rundir
 from experiments.config import Config
 from experiments.exits import exit_code
 from fulcra_jax import convert, models
@@ -55,7 +55,7 @@ def export_step(arguments: Arguments) -> int:
     rundir.check_free(_partial(out))
     tokenizer = PairTokenizer.load(run / "tokenizer")
     # The number of steps has no place in the state.
-    transformation = optimizer.make_optimizer(config.optimizer, 10**9)
+    transformation = optimizer.make_optimizer(adapters.optimizer_of(config), 10**9)
     init = prepare.make_init(config, models.Evaluator(config.evaluator), transformation)
     shapes = jax.eval_shape(init)
     places = sharding.shardings(shapes, sharding.STATE, sharding.make_mesh(1))
@@ -96,10 +96,12 @@ def export_all(
 def export(path: pathlib.Path, config: Config, params: Any, tokenizer: Any) -> None:
     """Writes the evaluator as a Hugging Face directory; it appears when it is whole.
 
-    Every process takes part, process 0 writes.
+    Adapters are merged: what is written is an evaluator like any other. Every process
+    takes part, process 0 writes.
     """
     host = hosts.whole(params)
     if host is not None:
+        host = adapters.merged(config, host)
         partial = _partial(path)
         shutil.rmtree(partial, ignore_errors=True)
         try:

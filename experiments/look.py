@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from experiments import prepare
+from experiments import adapters, prepare
 from fulcra_jax.data import batches, source
 from fulcra_jax.inference import Predictor
 from fulcra_jax.report import evaluation, presence
@@ -31,9 +31,11 @@ class Dev:
             return sharding.place_batch(mine, size, mesh)
 
         self._examples = data.dev
+        self._config = config
         self._presence = isinstance(config.source, source.ValueEval)
         self._predictor = Predictor(
-            config.evaluator, state.best_params, data.tokenizer,
+            config.evaluator, adapters.merged(config, state.best_params),
+            data.tokenizer,
             max_length=config.text.max_length, ladder=config.text.ladder,
             compute_dtype=jnp.dtype(config.compute_dtype), batch_size=size,
             place=place, everywhere=sharding.replicated(mesh),
@@ -41,7 +43,7 @@ class Dev:
 
     def figures(self, state: step.TrainState) -> dict[str, float]:
         """A few figures, without intervals: those of `Config.figures`."""
-        self._predictor.params = state.best_params
+        self._predictor.params = adapters.merged(self._config, state.best_params)
         answer = self._predictor.score_encoded(self._examples.encoded)
         labels, where = self._examples.labels, self._examples.where
         if self._presence:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import rundir
+from experiments import adapters, rundir
 from experiments.config import Config
 from fulcra_jax import convert, models, values
 from fulcra_jax.data import batches, plan, rows, source, teacher, tokens
@@ -241,7 +241,10 @@ def make_init(
             deterministic=True,
         )["params"]  # fmt: skip
         return step.init_state(
-            params, transformation, average=config.optimizer.average > 0
+            adapters.with_lora(config, params),
+            transformation,
+            average=config.optimizer.average > 0,
+            freeze=adapters.optimizer_of(config).freeze,
         )
 
     return init

@@ -37,7 +37,6 @@ and stop; the resumed run ends with the same parameters, bit for bit on CPU.
 
 import contextlib
 import dataclasses
-import math
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -46,7 +45,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from experiments import export, look, losses, prepare, rundir, train_command
+from experiments import (
+    adapters,
+    export,
+    look,
+    losses,
+    prepare,
+    rundir,
+    train_command,
+)
 from experiments.config import Config
 from experiments.exits import Stop, exit_code
 from experiments.loop import Loop
@@ -57,6 +64,7 @@ from fulcra_jax.training import (
     ceiling,
     checkpoint,
     dashboards,
+    freeze,
     hosts,
     optimizer,
     sharding,
@@ -137,7 +145,8 @@ def _train(
     evaluator = models.Evaluator(
         config.evaluator, dtype=jnp.dtype(config.compute_dtype), remat=config.remat
     )
-    transformation = optimizer.make_optimizer(config.optimizer, steps)
+    chosen = adapters.optimizer_of(config)
+    transformation = optimizer.make_optimizer(chosen, steps)
 
     init = prepare.make_init(config, evaluator, transformation)
     shapes = jax.eval_shape(init)
@@ -166,7 +175,7 @@ def _train(
             hosts.together(lambda: rundir.check_config(run))
             _say(f"resumed at step {int(state.step)}")
         else:
-            state = _initial(init, pretrained, places)
+            state = _initial(init, pretrained, places, chosen.freeze)
         begun = int(state.step)
         dev = look.Dev(data, mesh, state)
         cell_loss = losses.make_cell_loss(
@@ -174,12 +183,15 @@ def _train(
         )
         train_step = step.make_train_step(
             lambda params, batch, key: cell_loss(
-                sharding.used(params, places.params), batch, key
+                adapters.merged(config, sharding.used(params, places.params)),
+                batch,
+                key,
             ),
             transformation,
             seed=config.seed,
             accumulate=config.accumulate,
-            average_decay=config.optimizer.average,
+            average_decay=chosen.average,
+            freeze=chosen.freeze,
         )
 
         def with_wish(state: step.TrainState, batch: Any, hands: jax.Array) -> Any:
@@ -268,17 +280,18 @@ def _introduce(
     """Says what is trained, on what."""
     for note in notes:
         _say(f"data: {note}")
-    size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes.params))
+    moved, size = adapters.trained_size(config, shapes.params)
+    some = f", {moved:,} of them trained" if moved < size else ""
     axes = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     each = sharding.bytes_per_device(shapes, places) / 2**20
     _say(
-        f"model: {size:,} parameters, {mesh.devices.size} x "
+        f"model: {size:,} parameters{some}, {mesh.devices.size} x "
         f"{mesh.devices.flat[0].device_kind} ({axes}), {each:,.1f} MiB of state each, "
         f"{steps} steps of {config.batch_size} rows"
     )
 
 
-def _initial(init: Any, pretrained: Any, places: Any) -> step.TrainState:
+def _initial(init: Any, pretrained: Any, places: Any, pattern: str) -> step.TrainState:
     """The state before the first step, made where it is to lie."""
     state = jax.jit(init, out_shardings=places)()
     if pretrained is None:
@@ -287,7 +300,7 @@ def _initial(init: Any, pretrained: Any, places: Any) -> step.TrainState:
     params = state.params | {"encoder": encoder}
     average = state.average
     if jax.tree.leaves(average):
-        average = jax.tree.map(jnp.copy, params)
+        average = jax.tree.map(jnp.copy, freeze.trained(params, pattern))
     return state._replace(params=params, average=average)
 
 

@@ -86,11 +86,17 @@ def commit() -> str:
     return str(rundir.about()["commit"])[:9]
 
 
+_LATER = ("adapter",)
+"""Parts of the configuration that came after the first finished cells."""
+
+
 def _changed(config: Any) -> str:
     """What is not as by default: a field that is added later changes no digest."""
     told = []
     for field in dataclasses.fields(config):
         held = getattr(config, field.name)
+        if held == field.default and field.name in _LATER:
+            continue
         if dataclasses.is_dataclass(held):
             told.append(f"{field.name}={_changed(held)}")
         elif held != field.default:

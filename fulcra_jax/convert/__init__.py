@@ -10,3 +10,4 @@ except ModuleNotFoundError as error:
 from fulcra_jax.convert.checkpoint import load_encoder as load_encoder
 from fulcra_jax.convert.checkpoint import save as save
 from fulcra_jax.convert.pretraining import load_pretraining as load_pretraining
+from fulcra_jax.convert.pretraining import save_pretraining as save_pretraining

@@ -126,6 +126,17 @@ def save(
             "DebertaConfig, as DebertaConfig.from_hf makes one of transformers', or an "
             "EvaluatorConfig."
         )
+    folder = check_folder(path, overwrite)
+    rows = tables.rows(config)
+    tensors = {
+        _file_name(name, config): tensor
+        for name, tensor in tensors_of(params, rows).items()
+    }
+    write(folder, tensors, _config_entries(config))
+
+
+def check_folder(path: str | os.PathLike, overwrite: bool) -> Path:
+    """Raises FileExistsError if a checkpoint may not be written there."""
     folder = Path(path)
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"convert.save: {folder} is a file, not a directory.")
@@ -138,7 +149,11 @@ def save(
         raise FileExistsError(
             f"convert.save: {folder} is not empty; overwrite=True writes into it."
         )
-    rows = tables.rows(config)
+    return folder
+
+
+def tensors_of(params: Any, rows: list[tables.Row]) -> dict[str, np.ndarray]:
+    """The tensors of a file by the table's names; raises ValueError as `save`."""
     if not isinstance(params, Mapping):
         raise ValueError(
             f"convert.save: params is of type {type(params).__name__}; it should be a "
@@ -147,11 +162,14 @@ def save(
     leaves = dict(_leaves(params))
     found = {where: np.shape(leaf) for where, leaf in leaves.items()}
     compare("convert.save: params", found, {row.path: row.shape for row in rows})
-    tensors = {
-        _file_name(name, config): tensor
-        for name, tensor in tables.tensors(rows, leaves).items()
-    }
-    text = json.dumps(_config_entries(config), indent=2, ensure_ascii=False) + "\n"
+    return tables.tensors(rows, leaves)
+
+
+def write(
+    folder: Path, tensors: dict[str, np.ndarray], entries: Mapping[str, Any]
+) -> None:
+    """Writes weights and configuration; raises OSError if they cannot be."""
+    text = json.dumps(entries, indent=2, ensure_ascii=False) + "\n"
     try:
         _write(folder, tensors, text)
     except (OSError, safetensors.SafetensorError) as error:
@@ -308,13 +326,18 @@ def _file_name(name: str, config: Config) -> str:
     return tables.prefix(config.encoder) + name if name.startswith(base) else name
 
 
+def encoder_entries(config: DebertaConfig, ending: str) -> dict[str, Any]:
+    """config.json of a transformers class of the family, as Bert and `ending` spell."""
+    return config.to_hf() | {
+        "architectures": [f"{_CLASSES[config.model_type]}{ending}"],
+        "dtype": "float32",
+    }
+
+
 def _config_entries(config: Config) -> dict[str, Any]:
     encoder = encoder_of(config)
     family = _CLASSES[encoder.model_type]
-    entries = encoder.to_hf() | {
-        "architectures": [f"{family}Model"],
-        "dtype": "float32",
-    }
+    entries = encoder_entries(encoder, "Model")
     if isinstance(config, DebertaConfig):
         return entries
     entries["fulcra"] = config.to_json()

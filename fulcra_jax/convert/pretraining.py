@@ -55,6 +55,48 @@ def load_pretraining(
         return config, _params(config, tensors)
 
 
+def save_pretraining(
+    path: str | os.PathLike,
+    config: DebertaConfig,
+    params: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Writes an encoder with its masked-language-model head, for `load_pretraining`.
+
+    `load_encoder` reads the encoder of it. The names of the
+    head are those of transformers' `ForMaskedLM`; with a mask decoder, which
+    transformers does not have, those of Microsoft's code.
+
+    Args:
+      path: the directory; made if it is missing.
+      config: the encoder's.
+      params: the tree of `models.MaskedLm`: "encoder", "masked_lm" and, of an enhanced
+        one, "mask_decoder"; written as float32.
+      overwrite: as for `save`.
+
+    Raises:
+      FileExistsError: as `save`.
+      ValueError: if leaves are missing, surplus or of another shape.
+    """
+    folder = checkpoint.check_folder(path, overwrite)
+    heads = [f"{MICROSOFT}bias", POSITIONS]
+    if not isinstance(params, Mapping) or "mask_decoder" not in params:
+        heads = [f"{LEGACY}bias"]
+    rows = [
+        dataclasses.replace(row, path=("encoder", *row.path))
+        for row in tables.rows(config)
+    ]
+    rows += _heads(config, dict.fromkeys(heads, ""))
+    start = tables.prefix(config)
+    tensors = {
+        name if name.startswith((MICROSOFT, LEGACY)) else start + name: tensor
+        for name, tensor in checkpoint.tensors_of(params, rows).items()
+    }
+    entries = checkpoint.encoder_entries(config, "ForMaskedLM")
+    checkpoint.write(folder, tensors, entries)
+
+
 def _params(config: DebertaConfig, tensors: weights.Tensors) -> dict[str, Any]:
     """Compares all names and shapes before the first tensor is read."""
     file = tensors.path

@@ -23,6 +23,8 @@ from fulcra_jax.models.heads import SharedHeadModule as SharedHeadModule
 from fulcra_jax.models.heads import probs as probs
 from fulcra_jax.models.heads import score as score
 from fulcra_jax.models.inputs import check_ids as check_ids
+from fulcra_jax.models.lora import init_lora as init_lora
+from fulcra_jax.models.lora import merge_lora as merge_lora
 from fulcra_jax.models.pretraining import MaskedLm as MaskedLm
 from fulcra_jax.models.pretraining import MaskedLmHead as MaskedLmHead
 from fulcra_jax.models.pretraining import ReplacedTokenHead as ReplacedTokenHead

@@ -83,7 +83,7 @@ class MaskedLm(nn.Module):
     states below it; the queries are those states plus absolute position embeddings at
     first, then its own output. An encoder whose input has absolute positions already
     needs none and cannot have one. Departures from the original: logits at every token
-    and not only at masked ones; what stands at padding.
+    unless masked ones are named; what stands at padding.
 
     Attributes:
       config: the encoder's.
@@ -120,19 +120,22 @@ class MaskedLm(nn.Module):
         segment_ids: jax.Array | None = None,
         *,
         token_type_ids: jax.Array | None = None,
+        at: jax.Array | None = None,
         deterministic: bool,
     ) -> jax.Array:
-        """Logits of every word at every token.
+        """Logits of every word at every token, or at those that are named.
 
         Args:
           input_ids: `[B, T]` int in [0, W).
           mask: `[B, T]` bool or 0/1, True for a token, False for padding.
           segment_ids: `[B, T]` int, as in `Deberta`.
           token_type_ids: `[B, T]` int; None means zeros. Only by keyword.
+          at: `[B, S]` int in [0, T), the columns of masked tokens; None means all
+            tokens. The head, which costs as much as many layers, sees no others.
           deterministic: True turns dropout off; else pass `rngs={"dropout": key}`.
 
         Returns:
-          `[B, T, W]` at least float32.
+          `[B, T, W]` at least float32, or `[B, S, W]`.
 
         Raises:
           ValueError: as `Deberta`; if the parameters hold a mask decoder and the model
@@ -158,8 +161,14 @@ class MaskedLm(nn.Module):
             all_states=True,
             query_positions=places,
         )
+        hidden = states[-1]
+        if at is not None:
+            _check.shapes(
+                "pretraining.MaskedLm", input_ids=(input_ids, "B T"), at=(at, "B S")
+            )
+            hidden = jnp.take_along_axis(hidden, at[..., None], axis=1)
         words = self.encoder.variables["params"]["embeddings"]["word"]["embedding"]
-        return self.masked_lm(states[-1], words)
+        return self.masked_lm(hidden, words)
 
 
 class MaskDecoderPositions(nn.Module):

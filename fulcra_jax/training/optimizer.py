@@ -9,6 +9,8 @@ from typing import Any, Literal
 import jax
 import optax
 
+from fulcra_jax.training import freeze
+
 _NO_DECAY = ("bias", "scale")
 
 
@@ -36,6 +38,9 @@ class Optimizer:
     average: float = 0.0
     """Decay of a moving average of the parameters, which is then judged and exported;
     0 keeps none."""
+    freeze: str = ""
+    """Parameters that are not trained: a regular expression for whole paths, as
+    "encoder/(embeddings|layer_[0-2])/.*". Nothing is kept for them but themselves."""
 
     def __post_init__(self) -> None:
         for field, low, high in (
@@ -62,6 +67,7 @@ class Optimizer:
                 f"optimizer.Optimizer: schedule is {self.schedule!r}; it should be "
                 "cosine, linear or constant."
             )
+        freeze.matches({}, self.freeze)
 
 
 def learning_rate(config: Optimizer, steps: int) -> optax.Schedule:
@@ -90,7 +96,12 @@ def learning_rate(config: Optimizer, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformation:
-    """The optimizer of a run of `steps` steps."""
+    """The optimizer of a run of `steps` steps.
+
+    Raises:
+      ValueError: as `learning_rate`; its `init`, if `freeze` matches no parameter or
+        all.
+    """
     adamw = optax.adamw(
         learning_rate(config, steps),
         b1=config.b1,
@@ -104,7 +115,8 @@ def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformatio
         parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
     if config.layer_decay != 1.0 or config.head_rate != 1.0:
         parts.append(scale_by_layer(config.layer_decay, head=config.head_rate))
-    return optax.chain(*parts) if len(parts) > 1 else adamw
+    made = optax.chain(*parts) if len(parts) > 1 else adamw
+    return freeze.apart(made, config.freeze) if config.freeze else made
 
 
 def scale_by_layer(decay: float, *, head: float = 1.0) -> optax.GradientTransformation:

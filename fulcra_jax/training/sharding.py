@@ -41,8 +41,16 @@ HEADS: Rules = (
     (r"head/\w+/kernel", P("fsdp", None)),
     (r"head/.*", P()),
 )
-PARAMS: Rules = (*ENCODER, *HEADS)
-"""The parameters of an evaluator."""
+# Of adapters a is [in, r] and b [r, out]: split as their kernel is, the rank never.
+LORA: Rules = (
+    (r"lora/.*/(attention/output|down)/kernel/a", P("tensor", None)),
+    (r"lora/.*/(attention/output|down)/kernel/b", P(None, "fsdp")),
+    (r"lora/.*/(attention/\w+|up)/kernel/a", P("fsdp", None)),
+    (r"lora/.*/(attention/\w+|up)/kernel/b", P(None, "tensor")),
+    (r"lora/.*", P()),
+)
+PARAMS: Rules = (*LORA, *ENCODER, *HEADS)
+"""The parameters of an evaluator, with adapters where it has them."""
 
 # Moments and the average lie where their parameter does; counters everywhere.
 STATE: Rules = (

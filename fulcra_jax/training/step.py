@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from fulcra_jax.objectives import reduce
+from fulcra_jax.training import freeze as freezing
 
 Params = Any
 CellLoss = Callable[[Params, Any, jax.Array], tuple[jax.Array, jax.Array]]
@@ -32,12 +34,16 @@ class TrainState(NamedTuple):
     params: Params
     opt_state: optax.OptState
     average: Params = ()
-    """Moving average of the parameters; empty without one."""
+    """Moving average of the trained parameters; empty without one."""
 
     @property
     def best_params(self) -> Params:
         """What is judged and exported: the average where there is one."""
-        return self.average if jax.tree.leaves(self.average) else self.params
+        if not jax.tree.leaves(self.average):
+            return self.params
+        if jax.tree.structure(self.average) == jax.tree.structure(self.params):
+            return self.average
+        return freezing.joined(self.average, self.params)
 
 
 class Metrics(NamedTuple):
@@ -53,7 +59,11 @@ class Metrics(NamedTuple):
 
 
 def init_state(
-    params: Params, optimizer: optax.GradientTransformation, *, average: bool = False
+    params: Params,
+    optimizer: optax.GradientTransformation,
+    *,
+    average: bool = False,
+    freeze: str = "",
 ) -> TrainState:
     """The state before the first step.
 
@@ -61,8 +71,11 @@ def init_state(
       params: the parameters; an average begins at them.
       optimizer: an optax transformation.
       average: whether to keep a moving average.
+      freeze: pattern of parameters that are not trained, see `freeze.frozen`.
     """
-    first = jax.tree.map(jnp.copy, params) if average else ()
+    first: Params = ()
+    if average:
+        first = jax.tree.map(jnp.copy, freezing.trained(params, freeze))
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), first)
 
 
@@ -81,6 +94,7 @@ def make_train_step(
     seed: int,
     accumulate: int = 1,
     average_decay: float = 0.0,
+    freeze: str = "",
 ) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
     """A function (state, batch) -> (state, metrics), to be compiled by the caller.
 
@@ -94,31 +108,37 @@ def make_train_step(
         same as with one part.
       average_decay: of the moving average, which begins with smaller ones: the decay at
         step t is at most (1 + t) / (10 + t). 0 without an average.
+      freeze: pattern of parameters that are not trained, see `freeze.frozen`; they have
+        no gradient and stay as they are, bit for bit.
     """
 
-    def total_of(params: Params, batch: Any, key: jax.Array) -> Any:
-        return reduce.masked_total(*cell_loss(params, batch, key))
-
-    def gradient(params: Params, batch: Any, key: jax.Array) -> tuple[jax.Array, Any]:
+    def gradient(
+        cells: CellLoss, part: Params, batch: Any, key: jax.Array
+    ) -> tuple[jax.Array, Any]:
         if accumulate == 1:
             # The mean inside: the gradient is then of the scale that is reported.
             return jax.value_and_grad(
-                lambda params: reduce.masked_mean(*cell_loss(params, batch, key))
-            )(params)
-        return _accumulated(total_of, params, batch, key, accumulate)
+                lambda part: reduce.masked_mean(*cells(part, batch, key))
+            )(part)
+        total_of = lambda *call: reduce.masked_total(*cells(*call))
+        return _accumulated(total_of, part, batch, key, accumulate)
 
     def train_step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        loss, grads = gradient(state.params, batch, key)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        whole = lambda part: freezing.joined(part, state.params)
+        cells = lambda part, *rest: cell_loss(whole(part), *rest)
+        part = freezing.trained(state.params, freeze)
+        loss, grads = gradient(cells, part, batch, key)
+        updates, opt_state = optimizer.update(grads, state.opt_state, part)
+        part = optax.apply_updates(part, updates)
         average = state.average
         if average_decay:
             t = state.step.astype(jnp.float32)
             decay = jnp.minimum(average_decay, (1 + t) / (10 + t))
-            average = optax.incremental_update(params, average, 1 - decay)
-        state = TrainState(state.step + 1, params, opt_state, average)
-        return state, Metrics(loss, *_norm(grads))
+            average = optax.incremental_update(part, average, 1 - decay)
+        numbers = _numbers(freezing.frozen(state.params, freeze))
+        metrics = Metrics(loss, *_norm(grads, numbers))
+        return TrainState(state.step + 1, whole(part), opt_state, average), metrics
 
     return train_step
 
@@ -156,7 +176,12 @@ def _accumulated(
     return total / count, jax.tree.map(lambda leaf: leaf / count, grads)
 
 
-def _norm(grads: Params) -> tuple[jax.Array, jax.Array]:
+def _numbers(frozen: Any) -> np.ndarray:
+    """`[n]` int32: the numbers of the trained leaves among all."""
+    return np.flatnonzero(~np.array(jax.tree.leaves(frozen), bool)).astype(np.int32)
+
+
+def _norm(grads: Params, numbers: np.ndarray) -> tuple[jax.Array, jax.Array]:
     """The global norm, and which leaves are not finite; one pass over the gradient."""
     squares = jnp.stack(
         [
@@ -165,5 +190,5 @@ def _norm(grads: Params) -> tuple[jax.Array, jax.Array]:
         ]
     )
     bad = ~jnp.isfinite(squares)
-    first = jnp.where(bad.any(), jnp.argmax(bad), -1)
+    first = jnp.where(bad.any(), jnp.asarray(numbers)[jnp.argmax(bad)], -1)
     return jnp.sqrt(squares.sum()), jnp.stack([first, bad.sum()]).astype(jnp.int32)
