@@ -8,7 +8,6 @@ bootstrap intervals that resample clusters of near-duplicate prompts, not cells.
 
 import dataclasses
 import json
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +17,13 @@ import numpy as np
 from fulcra_jax import values
 from fulcra_jax.report import cells
 from fulcra_jax.report.resamples import RESAMPLES as RESAMPLES
-from fulcra_jax.report.resamples import Figures, interval, resampled, weighted_sums
+from fulcra_jax.report.resamples import (
+    Figures,
+    interval,
+    mean_of_values,
+    resampled,
+    weighted_sums,
+)
 
 LABELS = (-1, 0, 1)
 _F1 = ("f1_opposed", "f1_none", "f1_supported")
@@ -125,15 +130,13 @@ def evaluate(
     counted = {
         name: by_value.pop(name) for name in ("n_opposed", "n_none", "n_supported")
     }
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
-        means = {name: np.nanmean(figure, 1) for name, figure in by_value.items()}
+    means = {name: mean_of_values(figure) for name, figure in by_value.items()}
     per_value = {
         value: {name: int(counts[0, v]) for name, counts in counted.items()}
         | _beside({name: figure[:, v] for name, figure in by_value.items()})
         for v, value in enumerate(values.BASIC)
     }
-    return _plain(
+    return plain(
         {
             "name": answers.name,
             "rows": int(truth.where.any(1).sum()),
@@ -182,7 +185,7 @@ def compare(
     )
     figures = _pooled(sums["tables"])
     off = {name: figures[name][:, 0] - figures[name][:, 1] for name in POOLED}
-    return _plain(
+    return plain(
         {"name": f"{ours.name} - {theirs.name}"}
         | {
             name: {"difference": float(x[0]), "interval": interval(x[1:])}
@@ -193,7 +196,7 @@ def compare(
 
 def dumps(figures: Any) -> str:
     """The figures as JSON text; NaN becomes null."""
-    return json.dumps(_plain(figures), indent=1, allow_nan=False)
+    return json.dumps(plain(figures), indent=1, allow_nan=False)
 
 
 def _pooled(counts: np.ndarray) -> Figures:
@@ -296,12 +299,12 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.where(whole > 0, part / np.maximum(whole, 1.0), np.nan)
 
 
-def _plain(figures: Any) -> Any:
+def plain(figures: Any) -> Any:
     """Dictionaries, lists, numbers and None: NaN has no place in JSON."""
     if isinstance(figures, dict):
-        return {key: _plain(entry) for key, entry in figures.items()}
+        return {key: plain(entry) for key, entry in figures.items()}
     if isinstance(figures, list | tuple):
-        return [_plain(entry) for entry in figures]
+        return [plain(entry) for entry in figures]
     if isinstance(figures, float) and not np.isfinite(figures):
         return None
     return figures

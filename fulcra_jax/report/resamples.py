@@ -9,6 +9,7 @@ times as long on a CPU, and a report has another shape each time.
 Axes: S weightings, N rows, V values.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -130,6 +131,13 @@ def weighted_sums(weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return (weights @ flat).reshape(len(weights), *rows.shape[1:])
 
 
+def mean_of_values(x: np.ndarray) -> np.ndarray:
+    """`[S]` the mean over the values that are defined; NaN where none is."""
+    defined = (~np.isnan(x)).sum(1)
+    total = np.nansum(x, 1)
+    return np.where(defined > 0, total / np.maximum(defined, 1), np.nan)
+
+
 def resampled(
     statistic: Callable[[np.ndarray], Figures],
     cluster: np.ndarray,
@@ -158,12 +166,7 @@ def resampled(
             f"resamples.resampled: resamples is {resamples}; it should be at least 1."
         )
     _, ids = np.unique(cluster, return_inverse=True)
-    drawn = scoring.bootstrap(
-        jax.random.key(seed),
-        lambda weight_g: weight_g.astype(jnp.uint16),
-        int(ids.max()) + 1,
-        num_resamples=resamples,
-    )
+    drawn = np.asarray(_draw(jax.random.key(seed), int(ids.max()) + 1, resamples))
     weights = np.concatenate([np.ones_like(drawn[:1]), drawn])
     size = max(1, _AT_ONCE // len(ids))
     parts = [
@@ -171,6 +174,17 @@ def resampled(
         for start in range(0, len(weights), size)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _draw(key: jax.Array, num_clusters: int, resamples: int) -> jax.Array:
+    """`[S, G]` how often each cluster is drawn."""
+    return scoring.bootstrap(
+        key,
+        lambda weight_g: weight_g.astype(jnp.uint16),
+        num_clusters,
+        num_resamples=resamples,
+    )
 
 
 def interval(samples: np.ndarray) -> Any:
