@@ -271,6 +271,7 @@ def _source_figures(
         found[name] = {
             "rows": int(rows.sum()),
             "cells": int(truth.where[rows].sum()),
+            "n_opposed": int((truth.labels[rows] == -1)[truth.where[rows]].sum()),
         } | _beside({figure: figures[figure][:, place] for figure in POOLED})
     return dict(sorted(found.items()))
 

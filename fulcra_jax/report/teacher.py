@@ -39,6 +39,7 @@ FIGURES = (
     ("macro_f1", "macro-F1"),
 )
 """What is computed over all values, and how tables call it."""
+_COUNTS = (("n_below", "n -"), ("n_within", "n 0"), ("n_above", "n +"))
 _OF_A_VALUE = (
     ("r2", "R2"),
     ("spearman", "Spearman"),
@@ -202,11 +203,15 @@ def values_table(system: dict[str, Any], part: str = "all") -> Table:
                 number(shown["values"][value][key], shown["values"][value][end])
                 for key, end in ((key, f"{key}_interval") for key, _ in _OF_A_VALUE)
             ),
-            *(str(count) for count in shown["values"][value]["counts"]),
+            *(str(shown["values"][value][key]) for key, _ in _COUNTS),
         ]
         for value in values.BASIC
     ]
-    header = ["value", *(title for _, title in _OF_A_VALUE), "n -", "n 0", "n +"]
+    header = [
+        "value",
+        *(title for _, title in _OF_A_VALUE),
+        *(title for _, title in _COUNTS),
+    ]
     rows = "" if part == "all" else ", repeated answers left out"
     title = f"{system['name']}: agreement per value{rows} (n at a cut of {CUT})"
     return title, header, body
@@ -243,7 +248,8 @@ def _told(drawn: Figures, truth: Taught, rows: np.ndarray) -> dict[str, Any]:
         for key, _ in _OF_A_VALUE:
             x = drawn[f"value_{key}"][:, v]
             entry |= {key: float(x[0]), f"{key}_interval": _ends(x)}
-        entry["counts"] = [int((label[:, v] == sign).sum()) for sign in (-1, 0, 1)]
+        for sign, key in ((-1, "n_below"), (0, "n_within"), (1, "n_above")):
+            entry[key] = int((label[:, v] == sign).sum())
         found["values"][value] = entry
     return found
 
