@@ -7,7 +7,7 @@ import pathlib
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,10 +23,6 @@ from fulcra_jax.data.official import OfficialRow
 from fulcra_jax.data.rows import write_rejects
 from fulcra_jax.report import evaluation, evaluation_tables, tables, teacher
 from fulcra_jax.report.tables import Table
-
-
-_NAMES = 24
-"""Characters of a name in a table on the terminal."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,13 +51,22 @@ class Evaluate:
     """Whether a decisions.json beside the weights is used."""
 
 
+class Shown(NamedTuple):
+    """A table, and how it fits 80 characters."""
+
+    table: Table
+    columns: int = 9
+    """So many are printed."""
+    longest: int = 24
+    """Characters of a name; longer ones are cut."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Report:
     """What is printed and written."""
 
     figures: dict[str, Any]
-    shown: list[tuple[Table, int]]
-    """Tables, and how many of their columns fit 80 characters."""
+    shown: list[Shown]
     notes: list[str]
 
 
@@ -104,8 +109,8 @@ def run(arguments: Evaluate) -> None:
     train = evaluate_data.training_prompts(arguments.run)
     name = inference.ensemble_id(arguments.run)
     report = _report(arguments, data, answers, train, name)
-    for table, most in report.shown:
-        tables.show(table, most=most, longest=_NAMES)
+    for table, columns, longest in report.shown:
+        tables.show(table, most=columns, longest=longest)
     for line in report.notes:
         _say(line)
     if arguments.out:
@@ -150,7 +155,9 @@ def _report(
             tuple(row.response_source for row in data.labelled),
         )
         found = evaluation.evaluate(ours, truth, **options)
-        report.shown.extend((table, 9) for table in evaluation_tables.all_tables(found))
+        report.shown.extend(map(Shown, evaluation_tables.all_tables(found)))
+        if found["sources"]:
+            report.shown.append(Shown(evaluation_tables.sources_table(found), 9, 14))
         leak, said = _leak(prompts, train, "labelled rows")
         report.notes.append(said)
         if leak is not None and leak.any() and where[~leak].any():
@@ -178,12 +185,12 @@ def _report(
             ),
             **options,
         )
-        report.shown.append((teacher.agreement_table([found]), 9))
+        report.shown.append(Shown(teacher.agreement_table([found])))
         for part in ("all", "unrepeated"):
             if found[part]:
-                report.shown.append((teacher.values_table(found, part), 4))
+                report.shown.append(Shown(teacher.values_table(found, part), 4))
         table, found["distances"] = _distances(data.scored, scores)
-        report.shown.append((table, 9))
+        report.shown.append(Shown(table))
         leak, said = _leak(prompts, train, "rows with official scores")
         report.notes.append(said)
         found["near_training"] = None if leak is None else int(leak.sum())
@@ -243,7 +250,7 @@ def _write(
     )
     parts = [f"# Evaluation of {report.figures['evaluator']}\n"]
     parts.append("".join(f"- {line}\n" for line in (*data.notes, *report.notes)))
-    parts += [tables.markdown(table) for table, _ in report.shown]
+    parts += [tables.markdown(table) for table, *_ in report.shown]
     (folder / "report.md").write_text("\n".join(parts), encoding="utf-8")
     labelled = report.figures.get("labels")
     scored = report.figures.get("official_scores")

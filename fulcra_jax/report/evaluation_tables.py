@@ -36,15 +36,12 @@ _SUPPORT = (("n_opposed", "n -1"), ("n_none", "n 0"), ("n_supported", "n +1"))
 
 
 def all_tables(figures: Mapping[str, Any]) -> list[Table]:
-    """Every table of a system.
+    """Every table of a system but that of its sources.
 
     Args:
       figures: of `evaluation.evaluate`.
     """
-    found = [pooled_table(figures), labels_table(figures), *value_tables(figures)]
-    if figures["sources"]:
-        found.append(sources_table(figures))
-    return found
+    return [pooled_table(figures), labels_table(figures), *value_tables(figures)]
 
 
 def pooled_table(figures: Mapping[str, Any]) -> Table:
