@@ -272,9 +272,7 @@ def _write(
             pictures.per_value([labelled], folder / "per_value.png")
         except ModuleNotFoundError as error:
             print(f"no picture is drawn: the package {error.name} is missing")
-    print(
-        f"written to {folder}/: {', '.join(sorted(p.name for p in folder.iterdir()))}"
-    )
+    _say(f"written to {folder}/: {', '.join(sorted(p.name for p in folder.iterdir()))}")
 
 
 def _predictions(data: Data, answers: inference.Scores) -> Iterator[dict[str, Any]]:

@@ -157,9 +157,10 @@ def compare(
 
 def agreement_table(systems: Sequence[dict[str, Any]]) -> Table:
     """One row per figure: each system on all rows and without repeated answers."""
+    one = len(systems) == 1
     header, parts = ["figure"], []
     for system in systems:
-        of_one = "" if len(systems) == 1 else f"{system['name']}, "
+        of_one = "" if one else f"{system['name']}, "
         for part, title in (("all", "all rows"), ("unrepeated", "unrepeated")):
             if system[part]:
                 header.append(of_one + title)
@@ -174,23 +175,26 @@ def agreement_table(systems: Sequence[dict[str, Any]]) -> Table:
         "agreement with the teacher's scores "
         f"[95 % interval over {parts[0]['clusters']} prompt clusters]"
     )
-    return title, header, body
+    return f"{systems[0]['name']}: {title}" if one else title, header, body
 
 
 def differences_table(differences: Sequence[dict[str, Any]]) -> Table:
     """One row per figure: paired differences on all rows and without repeated ones."""
+    one = len(differences) == 1
+    of_one = lambda entry: "" if one else f"{entry['name']}, "
     header, parts = ["figure"], []
     for entry in differences:
         for part, title in (("all", "all rows"), ("unrepeated", "unrepeated")):
             if entry[part]:
-                header.append(f"{entry['name']}, {title}")
+                header.append(of_one(entry) + title)
                 parts.append(entry[part])
     body = [
         [title, *(number(p[key]["difference"], p[key]["interval"]) for p in parts)]
         for key, title in FIGURES
         if key in parts[0]
     ]
-    return "paired differences on the same rows [95 % interval]", header, body
+    title = "paired differences on the same rows [95 % interval]"
+    return f"{differences[0]['name']}: {title}" if one else title, header, body
 
 
 def values_table(system: dict[str, Any], part: str = "all") -> Table:
