@@ -21,6 +21,7 @@ from fulcra_jax.cli.progress import Bar
 from fulcra_jax.data import source, splits
 from fulcra_jax.data.official import OfficialRow
 from fulcra_jax.data.rows import write_rejects
+from fulcra_jax.objectives.distance import Kind
 from fulcra_jax.report import evaluation, evaluation_tables, tables, teacher
 from fulcra_jax.report.tables import Table
 
@@ -220,6 +221,7 @@ def _distances(
     """Mean distances to the target of the released evaluation, by who answered."""
     target = jnp.asarray(targets.parse_target("evaluation"))
     theirs = np.stack([row.scores for row in scored])
+    kinds: tuple[tuple[str, Kind], ...] = (("e_distance", "l2"), ("h_distance", "l1"))
     body, found = [], {}
     models = np.array([row.model or "(unnamed)" for row in scored])
     for model in dict.fromkeys(models.tolist()):
@@ -230,7 +232,7 @@ def _distances(
                     jnp.asarray(table[rows]), target, kind=kind, gate="target"
                 ).mean()
             )
-            for name, kind in (("e_distance", "l2"), ("h_distance", "l1"))
+            for name, kind in kinds
             for whose, table in (("teacher", theirs), ("evaluator", scores))
         }
         found[model] = means

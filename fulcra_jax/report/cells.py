@@ -18,6 +18,8 @@ from fulcra_jax.report.resamples import Figures, Ranking
 
 BINS = 15
 """Bins of equal width of the calibration errors."""
+_BLOCK = 1024
+"""Tables whose figures are computed at once."""
 
 
 class Column(NamedTuple):
@@ -187,10 +189,16 @@ def calibration_figures(sums: Figures) -> Figures:
 
 def table_figures(counts: np.ndarray) -> Figures:
     """Figures of confusion tables `[..., 3, 3]`, `[...]` each, per label `[..., 3]`."""
-    flat = jnp.asarray(counts, jnp.float32).reshape(-1, 3, 3)
+    flat = np.asarray(counts, np.float32).reshape(-1, 3, 3)
+    # Blocks of one size, so that one program is compiled for all reports.
+    blocks = np.zeros((-(-len(flat) // _BLOCK), _BLOCK, 3, 3), np.float32)
+    blocks.reshape(-1, 3, 3)[: len(flat)] = flat
+    parts = [jax.tree.map(np.asarray, _table_figures(block)) for block in blocks]
     return {
-        name: np.asarray(figure).reshape((*counts.shape[:-2], *figure.shape[1:]))
-        for name, figure in _table_figures(flat).items()
+        name: np.concatenate([part[name] for part in parts])[: len(flat)].reshape(
+            counts.shape[:-2] + first.shape[1:]
+        )
+        for name, first in parts[0].items()
     }
 
 

@@ -19,7 +19,7 @@ from fulcra_jax.report import cells
 from fulcra_jax.report.resamples import RESAMPLES as RESAMPLES
 from fulcra_jax.report.resamples import (
     Figures,
-    interval,
+    intervals,
     mean_of_values,
     resampled,
     weighted_sums,
@@ -123,7 +123,8 @@ def evaluate(
         "mse": _ratio(sums["error"], sums["cells"]),
         "exact_match": _ratio(sums["hit"], sums["rows"]),
     }
-    calibration = dict.fromkeys(CALIBRATION, np.full(len(sums["cells"]), np.nan))
+    undefined = np.full(len(sums["cells"]), np.nan)
+    calibration: Figures = {name: undefined for name in CALIBRATION}
     if probs is not None:
         calibration = cells.calibration_figures(sums)
     by_value = _value_figures(sums)
@@ -131,9 +132,11 @@ def evaluate(
         name: by_value.pop(name) for name in ("n_opposed", "n_none", "n_supported")
     }
     means = {name: mean_of_values(figure) for name, figure in by_value.items()}
+    ends = intervals(by_value)
     per_value = {
         value: {name: int(counts[0, v]) for name, counts in counted.items()}
-        | _beside({name: figure[:, v] for name, figure in by_value.items()})
+        | {name: float(figure[0, v]) for name, figure in by_value.items()}
+        | {f"{name}_interval": pairs[v] for name, pairs in ends.items()}
         for v, value in enumerate(values.BASIC)
     }
     return plain(
@@ -143,13 +146,13 @@ def evaluate(
             "cells": int(truth.where.sum()),
             "clusters": len(np.unique(truth.cluster)),
             "pooled": _point(pooled),
-            "interval": _intervals(pooled),
+            "interval": intervals(pooled),
             "labels": _label_figures(sums["tables"].sum(1)),
             "values": per_value,
             "mean": _point(means),
-            "mean_interval": _intervals(means),
+            "mean_interval": intervals(means),
             "calibration": _point(calibration),
-            "calibration_interval": _intervals(calibration),
+            "calibration_interval": intervals(calibration),
             "sources": _source_figures(names, source, truth, sums),
         }
     )
@@ -185,10 +188,11 @@ def compare(
     )
     figures = _pooled(sums["tables"])
     off = {name: figures[name][:, 0] - figures[name][:, 1] for name in POOLED}
+    ends = intervals(off)
     return plain(
         {"name": f"{ours.name} - {theirs.name}"}
         | {
-            name: {"difference": float(x[0]), "interval": interval(x[1:])}
+            name: {"difference": float(x[0]), "interval": ends[name]}
             for name, x in off.items()
         }
     )
@@ -243,9 +247,11 @@ def _value_figures(sums: Figures) -> Figures:
 
 def _sources(truth: Truth) -> tuple[list[str], np.ndarray | None]:
     """Names of the sources, the most frequent first, and the number of each row's."""
-    labelled = truth.where.any(1)
+    labelled = np.asarray(truth.where.any(1))
     counts = Counter(
-        group for group, counts in zip(truth.group, labelled, strict=False) if counts
+        group
+        for group, counts in zip(truth.group, labelled.tolist(), strict=False)
+        if counts
     )
     if not counts:
         return [], None
@@ -281,19 +287,12 @@ def _beside(figures: Figures) -> dict[str, Any]:
 
     A figure that is undefined has no interval, whatever its resamples say.
     """
-    point, spread = _point(figures), _intervals(figures)
+    point, spread = _point(figures), intervals(figures)
     return point | {f"{name}_interval": ends for name, ends in spread.items()}
 
 
 def _point(figures: Figures) -> dict[str, float]:
     return {name: float(x[0]) for name, x in figures.items()}
-
-
-def _intervals(figures: Figures) -> dict[str, list[float]]:
-    table = np.stack(
-        [np.where(np.isnan(x[0]), np.nan, x[1:]) for x in figures.values()], 1
-    )
-    return dict(zip(figures, interval(table), strict=True))
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -22,6 +22,8 @@ from fulcra_jax import scoring
 RESAMPLES = 1000
 _AT_ONCE = 200_000
 """Rows of all weightings that are worked on at once: what a cache holds."""
+_BLOCK = 64
+"""Figures whose intervals are computed at once."""
 
 Figures = dict[str, np.ndarray]
 """Name -> numbers `[S, ...]`, a row for each weighting."""
@@ -187,7 +189,30 @@ def _draw(key: jax.Array, num_clusters: int, resamples: int) -> jax.Array:
     )
 
 
-def interval(samples: np.ndarray) -> Any:
-    """95 % percentile intervals of `[S]` samples as [low, high], of `[S, V]` as V such
-    lists; resamples in which the figure is undefined are left out."""
-    return np.stack(scoring.confidence_interval(jnp.asarray(samples)), -1).tolist()
+def intervals(figures: Figures) -> dict[str, Any]:
+    """95 % percentile intervals.
+
+    Args:
+      figures: `[1 + S]` or `[1 + S, V]`, of `resampled`.
+
+    Returns:
+      Name -> [low, high], or V such lists. Resamples in which a figure is undefined are
+      left out; both ends are NaN where the figure itself is.
+    """
+    columns = [x.reshape(len(x), -1) for x in figures.values()]
+    table = np.concatenate(columns, 1).astype(np.float32)
+    table = np.where(np.isnan(table[0]), np.nan, table[1:])
+    K = table.shape[1]
+    # Blocks of one size, so that one program is compiled for all reports.
+    table = np.pad(table, ((0, 0), (0, -K % _BLOCK)), constant_values=np.nan)
+    ends = [_ends(table[:, at : at + _BLOCK]) for at in range(0, K, _BLOCK)]
+    flat = np.concatenate([np.stack(one, -1) for one in ends])
+    found, at = {}, 0
+    for (name, x), column in zip(figures.items(), columns, strict=True):
+        own = flat[at : at + column.shape[1]]
+        found[name] = own.reshape(*x.shape[1:], 2).tolist()
+        at += column.shape[1]
+    return found
+
+
+_ends = jax.jit(scoring.confidence_interval)

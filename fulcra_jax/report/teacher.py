@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from fulcra_jax import values
-from fulcra_jax.report import cells, resamples
+from fulcra_jax.report import cells
+from fulcra_jax.report import resamples as draws
 from fulcra_jax.report.evaluation import plain
 from fulcra_jax.report.resamples import RESAMPLES, Figures
 from fulcra_jax.report.tables import Table, number
@@ -148,8 +149,9 @@ def compare(
         if rows.any():
             first, second = _resampled([ours, theirs], truth, rows, seed, resamples)
             off = {key: first[key] - second[key] for key, _ in FIGURES if key in first}
+            ends = draws.intervals(off)
             found[part] = {
-                key: {"difference": float(x[0]), "interval": _ends(x)}
+                key: {"difference": float(x[0]), "interval": ends[key]}
                 for key, x in off.items()
             }
     return plain(found)
@@ -228,7 +230,9 @@ def _check(name: str, scores: np.ndarray, truth: Taught) -> None:
             f"teacher's have {truth.teacher.shape}."
         )
     if not np.isfinite(scores).all() or not np.isfinite(truth.teacher).all():
-        raise ValueError(f"teacher.evaluate: {name} or the teacher has no score there.")
+        raise ValueError(
+            f"teacher.evaluate: {name} or the teacher holds a score that is no number."
+        )
 
 
 def _parts(truth: Taught) -> list[tuple[str, np.ndarray]]:
@@ -243,24 +247,21 @@ def _told(drawn: Figures, truth: Taught, rows: np.ndarray) -> dict[str, Any]:
         "rows": int(rows.sum()),
         "clusters": len(np.unique(truth.cluster[rows])),
     }
+    ends = draws.intervals(drawn)
     for key, _ in FIGURES:
         if key in drawn:
-            found |= {key: float(drawn[key][0]), f"{key}_interval": _ends(drawn[key])}
+            found |= {key: float(drawn[key][0]), f"{key}_interval": ends[key]}
     found["values"] = {}
     for v, value in enumerate(values.BASIC):
         entry: dict[str, Any] = {}
         for key, _ in _OF_A_VALUE:
-            x = drawn[f"value_{key}"][:, v]
-            entry |= {key: float(x[0]), f"{key}_interval": _ends(x)}
+            whole = f"value_{key}"
+            entry[key] = float(drawn[whole][0, v])
+            entry[f"{key}_interval"] = ends[whole][v]
         for sign, key in ((-1, "n_below"), (0, "n_within"), (1, "n_above")):
             entry[key] = int((label[:, v] == sign).sum())
         found["values"][value] = entry
     return found
-
-
-def _ends(x: np.ndarray) -> list[float]:
-    """The interval of resamples `[1 + S]`; none where the figure is undefined."""
-    return resamples.interval(np.where(np.isnan(x[0]), np.nan, x[1:]))
 
 
 def _resampled(
@@ -291,20 +292,20 @@ def _resampled(
     everywhere = np.ones(len(teacher), bool)
     V = range(teacher.shape[1])
     ranked = [
-        [resamples.ranking(table[:, v], everywhere) for v in V]
+        [draws.ranking(table[:, v], everywhere) for v in V]
         for table in (teacher, *clipped)
     ]
 
     def statistic(weights: np.ndarray) -> Figures:
-        found = {key: resamples.weighted_sums(weights, x) for key, x in shared.items()}
-        taught = [resamples.weighted_ranks(weights, one) for one in ranked[0]]
+        found = {key: draws.weighted_sums(weights, x) for key, x in shared.items()}
+        taught = [draws.weighted_ranks(weights, one) for one in ranked[0]]
         for place, (sums, scores) in enumerate(zip(own, clipped, strict=True)):
             for key, x in sums.items():
-                found[f"{key}{place}"] = resamples.weighted_sums(weights, x)
-            rank = lambda v, place=place: resamples.weighted_ranks(
+                found[f"{key}{place}"] = draws.weighted_sums(weights, x)
+            rank = lambda v, place=place: draws.weighted_ranks(
                 weights, ranked[1 + place][v]
             )
-            correlation = resamples.weighted_correlation
+            correlation = draws.weighted_correlation
             found[f"spearman{place}"] = np.stack(
                 [correlation(weights, rank(v), taught[v]) for v in V], 1
             )
@@ -313,9 +314,7 @@ def _resampled(
             )
         return found
 
-    sums = resamples.resampled(
-        statistic, truth.cluster[rows], seed=seed, resamples=count
-    )
+    sums = draws.resampled(statistic, truth.cluster[rows], seed=seed, resamples=count)
     return [_figures(sums, place) for place in range(len(systems))]
 
 
@@ -333,7 +332,7 @@ def _figures(sums: Figures, place: int) -> Figures:
         "mse": error / N,
     }
     found = {f"value_{key}": x for key, x in by_value.items()}
-    found |= {key: resamples.mean_of_values(x) for key, x in by_value.items()}
+    found |= {key: draws.mean_of_values(x) for key, x in by_value.items()}
     ratio = lambda whole: np.where(
         whole > 1e-9 * N[:, 0], 1.0 - error.sum(1) / np.maximum(whole, 1e-30), np.nan
     )
