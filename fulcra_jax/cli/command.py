@@ -5,6 +5,8 @@ fulcra score --run RUN --prompt "..." --response "..."   one response, with bars
 
 fulcra score --run RUN --data FILE --out SCORES.jsonl    a file of them
 
+fulcra evaluate --run RUN --data FILE                    how well it judges a file
+
 fulcra rerank SCORES.jsonl --target ideal                the best answer to each prompt
 
 fulcra pairs SCORES.jsonl --target ideal --out PAIRS.jsonl   preference pairs for DPO
@@ -17,10 +19,11 @@ from collections.abc import Sequence
 
 import tyro
 
-from fulcra_jax.cli import pairs, rerank, rows, score
+from fulcra_jax.cli import evaluate, pairs, rerank, rows, score
 
 COMMANDS = {
     "score": score.Score,
+    "evaluate": evaluate.Evaluate,
     "rerank": rerank.Rerank,
     "pairs": pairs.Pairs,
     "rows": rows.Rows,
@@ -36,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         match arguments:
             case score.Score():
                 score.run(arguments)
+            case evaluate.Evaluate():
+                evaluate.run(arguments)
             case rerank.Rerank():
                 rerank.run(arguments)
             case pairs.Pairs():

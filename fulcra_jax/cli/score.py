@@ -7,11 +7,11 @@ import pathlib
 from typing import Any, NamedTuple
 
 import rich.console
-import rich.progress
 import tyro
 
 from fulcra_jax import values
 from fulcra_jax.cli.files import check_new
+from fulcra_jax.cli.progress import Bar
 from fulcra_jax.data.rows import check_text, lines_of, split_dialogue
 from fulcra_jax.report import tables
 
@@ -66,7 +66,7 @@ def run(arguments: Score) -> None:
 
     predictor = inference.load_predictor(arguments.run, batch_size=arguments.batch_size)
     prompts, responses, models = map(list, zip(*answers, strict=True))
-    with _Bar(len(answers), shown=not one) as progress:
+    with Bar(len(answers), shown=not one) as progress:
         found = predictor.score(prompts, responses, progress=progress)
     if one:
         bars = tables.value_bars(
@@ -146,26 +146,3 @@ def _answer(record: Any, model: str) -> Answer:
     if not response.strip():
         raise ValueError("response: is empty.")
     return Answer(prompt, response, model)
-
-
-class _Bar:
-    """A progress bar that can be called with the number of rows done."""
-
-    def __init__(self, total: int, *, shown: bool) -> None:
-        self._bar = rich.progress.Progress(
-            *rich.progress.Progress.get_default_columns(),
-            rich.progress.MofNCompleteColumn(),
-            console=rich.console.Console(stderr=True),
-            disable=not shown,
-        )
-        self._task = self._bar.add_task("scoring", total=total)
-
-    def __call__(self, done: int) -> None:
-        self._bar.update(self._task, completed=done)
-
-    def __enter__(self) -> "_Bar":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()

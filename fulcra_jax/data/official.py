@@ -9,6 +9,7 @@ import dataclasses
 import json
 import math
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ import numpy as np
 
 from fulcra_jax import values
 from fulcra_jax.data.rows import Reject, RowError, check_text, lines_of
+
+_NAME = re.compile(r"official_scores\.(?P<model>.+)\.(?P<split>[^.]+)\.jsonl")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,6 +31,12 @@ class OfficialRow:
     """`[10]` float32 in [-1, 1], in the order of `values.BASIC`."""
     file: str
     line: int
+
+    @property
+    def model(self) -> str:
+        """Who answered: NAME of official_scores.NAME.SPLIT.jsonl, "" of other files."""
+        match = _NAME.fullmatch(self.file)
+        return match["model"] if match else ""
 
 
 def read_official(

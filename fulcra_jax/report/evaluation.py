@@ -7,18 +7,29 @@ bootstrap intervals that resample clusters of near-duplicate prompts, not cells.
 """
 
 import dataclasses
-import functools
 import json
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from fulcra_jax import scoring, values
+from fulcra_jax import values
+from fulcra_jax.report import cells
+from fulcra_jax.report.resamples import RESAMPLES as RESAMPLES
+from fulcra_jax.report.resamples import (
+    Figures,
+    intervals,
+    mean_of_values,
+    resampled,
+    weighted_sums,
+)
 
 LABELS = (-1, 0, 1)
-RESAMPLES = 1000
+_F1 = ("f1_opposed", "f1_none", "f1_supported")
+CALIBRATION = ("ece", "classwise_ece", "brier", "nll")
+MOST_SOURCES = 20
+"""Sources of responses that are told apart; rarer ones are others."""
 POOLED = (
     "accuracy",
     "macro_f1",
@@ -68,23 +79,29 @@ def quick_figures(
     classes: np.ndarray, labels: np.ndarray, where: np.ndarray
 ) -> dict[str, float]:
     """Accuracy, macro-F1 and the three F1 of pooled cells, without intervals."""
-    table = _pooled(jnp.asarray(_tables(classes, labels, where).sum(0)))
-    return {name: float(table[name]) for name in POOLED[:5]}
+    found = _pooled(cells.tables(classes, labels, where).sum((0, 1)))
+    return {name: float(found[name]) for name in POOLED[:5]}
 
 
-def evaluate(answers: Answers, truth: Truth, *, seed: int = 0) -> dict[str, Any]:
+def evaluate(
+    answers: Answers, truth: Truth, *, seed: int = 0, resamples: int = RESAMPLES
+) -> dict[str, Any]:
     """Every figure of a system: pooled, per value, per source, calibration.
 
     Args:
       answers: of N rows.
       truth: of the same N rows.
       seed: of the bootstrap.
+      resamples: of the bootstrap.
 
     Returns:
       A dictionary that json can write: "pooled" (name -> figure), "interval" (name ->
       [low, high]), "labels" (label -> precision, recall, f1, support), "values" (value
       -> figures), "mean" (over values), "calibration", "sources" (source -> figures),
-      "rows", "cells", "clusters". Undefined figures are NaN, written as null.
+      "rows", "cells", "clusters". Beside a figure "x" of labels, values and sources
+      stands "x_interval", beside "mean" and "calibration" "mean_interval" and
+      "calibration_interval". Undefined figures are NaN, written as null. A mean is over
+      the values whose figure is defined, in each resample again.
 
     Raises:
       ValueError: if the shapes differ.
@@ -94,63 +111,61 @@ def evaluate(answers: Answers, truth: Truth, *, seed: int = 0) -> dict[str, Any]
             f"evaluation.evaluate: {answers.name} answers {answers.classes.shape} "
             f"cells, but there are {truth.labels.shape} labels."
         )
-    tables = _tables(answers.classes, truth.labels, truth.where)
-    samples = _resample(_totals(answers, truth, tables), _all_figures, truth, seed)
-    counts = jnp.asarray(tables.sum(0))
-    occurs = tables.sum((0, 3)) > 0
-    by_label = scoring.precision_recall_f1(counts.sum(0))
-    mse = scoring.mean_squared_error(
-        _flat(answers.scores), _flat(truth.labels), where=_flat(truth.where)
+    names, source = _sources(truth)
+    probs = answers.probs
+    if probs is not None and np.isnan(probs).any():
+        probs = None
+    prepared = cells.prepare(
+        answers.classes, answers.scores, probs, truth.labels, truth.where, source
     )
-    pooled = {name: float(x) for name, x in _pooled(counts).items()}
-    pooled["mse"] = float(mse)
-    pooled["exact_match"] = float(
-        scoring.exact_match(
-            jnp.asarray(answers.classes), jnp.asarray(np.rint(truth.labels), jnp.int32),
-            where=jnp.asarray(truth.where),
-        )
-    )  # fmt: skip
-    per_value = _value_figures(answers, truth, counts)
-    for column, name in enumerate(values.BASIC):
-        # In a resample that lost a label, the mean over fewer labels is another figure.
-        kept = (samples["occurs"][:, column] == occurs[column]).all(-1)
-        spread = np.where(kept, samples["per_value"][:, column], np.nan)
-        if per_value[name]["macro_f1"] != per_value[name]["macro_f1"]:
-            spread = np.full_like(spread, np.nan)
-        per_value[name]["macro_f1_interval"] = _interval(spread)
-    numbers = [name for name in per_value[values.BASIC[0]] if "interval" not in name]
-    return _plain(
+    sums = resampled(prepared.sums, truth.cluster, seed=seed, resamples=resamples)
+    pooled = _pooled(sums["tables"].sum(1)) | {
+        "mse": _ratio(sums["error"], sums["cells"]),
+        "exact_match": _ratio(sums["hit"], sums["rows"]),
+    }
+    undefined = np.full(len(sums["cells"]), np.nan)
+    calibration: Figures = {name: undefined for name in CALIBRATION}
+    if probs is not None:
+        calibration = cells.calibration_figures(sums)
+    by_value = _value_figures(sums)
+    counted = {
+        name: by_value.pop(name) for name in ("n_opposed", "n_none", "n_supported")
+    }
+    means = {name: mean_of_values(figure) for name, figure in by_value.items()}
+    ends = intervals(by_value)
+    per_value = {
+        value: {name: int(counts[0, v]) for name, counts in counted.items()}
+        | {name: float(figure[0, v]) for name, figure in by_value.items()}
+        | {f"{name}_interval": pairs[v] for name, pairs in ends.items()}
+        for v, value in enumerate(values.BASIC)
+    }
+    return plain(
         {
             "name": answers.name,
             "rows": int(truth.where.any(1).sum()),
             "cells": int(truth.where.sum()),
             "clusters": len(np.unique(truth.cluster)),
-            "pooled": pooled,
-            "interval": {
-                name: _interval(samples[name]) for name in pooled if name in samples
-            },
-            "labels": {
-                str(label): {
-                    "precision": float(by_label.precision[i]),
-                    "recall": float(by_label.recall[i]),
-                    "f1": float(by_label.f1[i]),
-                    "support": int(by_label.support[i]),
-                }
-                for i, label in enumerate(LABELS)
-            },
+            "pooled": _point(pooled),
+            "interval": intervals(pooled),
+            "labels": _label_figures(sums["tables"].sum(1)),
             "values": per_value,
-            "mean": {
-                name: _nanmean([per_value[v][name] for v in values.BASIC])
-                for name in numbers
-                if not name.startswith("n_")
-            },
-            "calibration": _calibration(answers, truth),
-            "sources": _by_source(answers, truth, tables),
+            "mean": _point(means),
+            "mean_interval": intervals(means),
+            "calibration": _point(calibration),
+            "calibration_interval": intervals(calibration),
+            "sources": _source_figures(names, source, truth, sums),
         }
     )
 
 
-def compare(ours: Answers, theirs: Answers, truth: Truth, *, seed: int = 0) -> dict:
+def compare(
+    ours: Answers,
+    theirs: Answers,
+    truth: Truth,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> dict:
     """Differences ours - theirs on the same rows, with paired intervals.
 
     Every resample takes the same clusters for both systems.
@@ -158,217 +173,138 @@ def compare(ours: Answers, theirs: Answers, truth: Truth, *, seed: int = 0) -> d
     Returns:
       "name" and, for each pooled figure, {"difference", "interval": [low, high]}.
     """
-    counts = [_tables(a.classes, truth.labels, truth.where) for a in (ours, theirs)]
-    totals = {"ours": counts[0], "theirs": counts[1]}
-
-    samples = _resample(totals, _differences, truth, seed)
-    point = _differences({name: jnp.asarray(x.sum(0)) for name, x in totals.items()})
-    return _plain(
+    both = np.stack(
+        [
+            cells.tables(system.classes, truth.labels, truth.where).sum(1)
+            for system in (ours, theirs)
+        ],
+        1,
+    )
+    sums = resampled(
+        lambda weights: {"tables": weighted_sums(weights, both)},
+        truth.cluster,
+        seed=seed,
+        resamples=resamples,
+    )
+    figures = _pooled(sums["tables"])
+    off = {name: figures[name][:, 0] - figures[name][:, 1] for name in POOLED}
+    ends = intervals(off)
+    return plain(
         {"name": f"{ours.name} - {theirs.name}"}
         | {
-            name: {
-                "difference": float(point[name]),
-                "interval": _interval(samples[name]),
-            }
-            for name in POOLED
+            name: {"difference": float(x[0]), "interval": ends[name]}
+            for name, x in off.items()
         }
     )
 
 
 def dumps(figures: Any) -> str:
     """The figures as JSON text; NaN becomes null."""
-    return json.dumps(_plain(figures), indent=1, allow_nan=False)
+    return json.dumps(plain(figures), indent=1, allow_nan=False)
 
 
-def _tables(classes: np.ndarray, labels: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """`[N, V, 3, 3]` float32: a one at [label, prediction] of each cell that counts."""
-    # A fractional label (conflict policy "mean") is no class: the cell is not scored.
-    whole = where & (labels == np.rint(labels))
-    ids = lambda x: np.clip(np.rint(x).astype(int) + 1, 0, 2)
-    onehot = np.eye(3, dtype=np.float32)
-    pair = onehot[ids(labels)][..., :, None] * onehot[ids(classes)][..., None, :]
-    return pair * whole[..., None, None]
+def _pooled(counts: np.ndarray) -> Figures:
+    """The figures of `POOLED` of tables `[..., 3, 3]`."""
+    found = cells.table_figures(counts)
+    for name, column in zip(_F1, range(3), strict=True):
+        found[name] = found["f1"][..., column]
+    return {name: found[name] for name in POOLED}
 
 
-@jax.jit
-def _pooled(counts_vcc: jax.Array) -> dict[str, jax.Array]:
-    counts = counts_vcc.sum(0)
-    f1 = scoring.precision_recall_f1(counts).f1
+def _label_figures(counts: np.ndarray) -> dict[str, dict[str, Any]]:
+    """Precision, recall, F1 and support of each label, from tables `[1 + S, 3, 3]`."""
+    found = cells.table_figures(counts)
+    shown = ("precision", "recall", "f1")
     return {
-        "accuracy": scoring.accuracy(counts),
-        "macro_f1": scoring.macro_f1(counts),
-        "f1_opposed": f1[0],
-        "f1_none": f1[1],
-        "f1_supported": f1[2],
-        "quadratic_kappa": scoring.quadratic_kappa(counts),
-        "reversal_rate": scoring.reversal_rate(counts),
+        str(label): _beside({name: found[name][:, c] for name in shown})
+        | {"support": int(found["support"][0, c])}
+        for c, label in enumerate(LABELS)
     }
 
 
-def _totals(answers: Answers, truth: Truth, tables: np.ndarray) -> dict[str, Any]:
-    error = np.where(truth.where, np.square(answers.scores - truth.labels), 0.0)
-    hit = ((answers.classes == truth.labels) | ~truth.where).all(1) & truth.where.any(1)
-    return {
-        "tables": tables,
-        "error": error.sum(1).astype(np.float32),
-        "cells": truth.where.sum(1).astype(np.float32),
-        "hit": hit.astype(np.float32),
-        "rows": truth.where.any(1).astype(np.float32),
-    }
-
-
-def _all_figures(sums: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """What is resampled, from totals over rows."""
-    return _pooled(sums["tables"]) | {
-        "mse": sums["error"] / sums["cells"],
-        "exact_match": sums["hit"] / sums["rows"],
-        "per_value": jax.vmap(_macro_f1_of_labels_that_occur)(sums["tables"]),
-        "occurs": sums["tables"].sum(-1) > 0,
-    }
-
-
-def _differences(sums: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    ours, theirs = _pooled(sums["ours"]), _pooled(sums["theirs"])
-    return {name: ours[name] - theirs[name] for name in POOLED}
-
-
-def _macro_f1_of_labels_that_occur(counts: jax.Array) -> jax.Array:
-    """NaN where one label is all there is: any system that never strays would get 1."""
-    macro = scoring.macro_f1(counts, present_only=True)
-    return jnp.where((counts.sum(1) > 0).sum() > 1, macro, jnp.nan)
-
-
-def _resample(
-    totals: dict[str, Any], statistic: Any, truth: Truth, seed: int
-) -> dict[str, np.ndarray]:
-    _, cluster = np.unique(truth.cluster, return_inverse=True)
-    sums = scoring.sum_by_cluster(
-        jax.tree.map(jnp.asarray, totals), jnp.asarray(cluster), int(cluster.max()) + 1
-    )
-    samples = _bootstrap(jax.random.key(seed), sums, statistic)
-    return jax.tree.map(np.asarray, samples)
-
-
-@functools.partial(jax.jit, static_argnames="statistic")
-def _bootstrap(key: jax.Array, totals: Any, statistic: Any) -> Any:
-    # Compiled once for all systems: statistics are functions of this module.
-    return scoring.cluster_bootstrap(key, totals, statistic, num_resamples=RESAMPLES)
-
-
-def _interval(samples: np.ndarray) -> list[float]:
-    low, high = scoring.confidence_interval(jnp.asarray(samples))
-    return [float(low), float(high)]
-
-
-def _value_figures(
-    answers: Answers, truth: Truth, counts: jax.Array
-) -> dict[str, dict[str, Any]]:
-    """Figures of every value."""
-    opposed, supported = -answers.scores, answers.scores
-    if answers.probs is not None:
-        opposed, supported = answers.probs[..., 0], answers.probs[..., 2]
-    columns = [
-        jnp.asarray(x).T
-        for x in (answers.scores, opposed, supported, truth.labels, truth.where)
-    ]
-    table = jax.tree.map(np.asarray, _value_arrays(counts, *columns))
-    found = {
-        name: {figure: float(column[v]) for figure, column in table.items()}
-        for v, name in enumerate(values.BASIC)
-    }
-    for entry in found.values():
-        for figure in ("n_opposed", "n_none", "n_supported"):
-            entry[figure] = int(entry[figure])
-    return found
-
-
-@jax.jit
-@jax.vmap
-def _value_arrays(
-    counts: jax.Array,
-    scores: jax.Array,
-    opposed: jax.Array,
-    supported: jax.Array,
-    labels: jax.Array,
-    where: jax.Array,
-) -> dict[str, jax.Array]:
-    """Figures of one value, mapped over the values."""
-    by_label = scoring.precision_recall_f1(counts)
+def _value_figures(sums: Figures) -> Figures:
+    """Figures of every value, `[1 + S, V]` each."""
+    found = cells.table_figures(sums["tables"])
+    support = found["support"]
+    # In a resample that lost a label, the mean over fewer labels is another figure.
+    kept = ((support > 0) == (support[:1] > 0)).all(-1)
     # F1 of a label that does not occur is undefined, not 0.
-    f1 = jnp.where(by_label.support > 0, by_label.f1, jnp.nan)
+    f1 = np.where(support > 0, found["f1"], np.nan)
     return {
-        "n_opposed": by_label.support[0],
-        "n_none": by_label.support[1],
-        "n_supported": by_label.support[2],
-        "macro_f1": _macro_f1_of_labels_that_occur(counts),
-        "f1_opposed": f1[0],
-        "f1_supported": f1[2],
-        "accuracy": scoring.accuracy(counts),
-        "quadratic_kappa": scoring.quadratic_kappa(counts),
-        "spearman": scoring.spearman(scores, labels, where=where),
-        "pearson": scoring.pearson(scores, labels, where=where),
-        "auroc_opposed": scoring.auroc(opposed, labels < 0, where=where),
-        "auroc_supported": scoring.auroc(supported, labels > 0, where=where),
+        "n_opposed": support[..., 0],
+        "n_none": support[..., 1],
+        "n_supported": support[..., 2],
+        "macro_f1": np.where(kept, found["macro_f1_present"], np.nan),
+        "f1_opposed": f1[..., 0],
+        "f1_supported": f1[..., 2],
+        "accuracy": found["accuracy"],
+        "quadratic_kappa": found["quadratic_kappa"],
+    } | {
+        name: sums[name]
+        for name in ("spearman", "pearson", "auroc_opposed", "auroc_supported")
     }
 
 
-def _calibration(answers: Answers, truth: Truth) -> dict[str, float]:
-    """Errors of the class probabilities over pooled cells; NaN without
-    probabilities."""
-    names = ("ece", "classwise_ece", "brier", "nll")
-    if answers.probs is None or np.isnan(answers.probs).any():
-        return dict.fromkeys(names, float("nan"))
-    probs = jnp.asarray(answers.probs.reshape(-1, 3))
-    labels = _flat(np.rint(truth.labels).astype(np.int32) + 1)
-    where = _flat(truth.where & (truth.labels == np.rint(truth.labels)))
-    found = _calibration_arrays(probs, labels, where)
-    return {name: float(found[name]) for name in names}
+def _sources(truth: Truth) -> tuple[list[str], np.ndarray | None]:
+    """Names of the sources, the most frequent first, and the number of each row's."""
+    labelled = np.asarray(truth.where.any(1))
+    counts = Counter(
+        group
+        for group, counts in zip(truth.group, labelled.tolist(), strict=False)
+        if counts
+    )
+    if not counts:
+        return [], None
+    names = [name for name, _ in counts.most_common(MOST_SOURCES)]
+    place = {name: number for number, name in enumerate(names)}
+    numbers = np.array([place.get(group, len(names)) for group in truth.group])
+    shown = [name or "(unnamed)" for name in names]
+    if len(counts) > len(names):
+        shown.append(f"({len(counts) - len(names)} others)")
+    return shown, np.minimum(numbers, len(shown))
 
 
-@jax.jit
-def _calibration_arrays(
-    probs: jax.Array, labels: jax.Array, where: jax.Array
-) -> dict[str, jax.Array]:
-    return {
-        "ece": scoring.expected_calibration_error(probs, labels, where=where),
-        "classwise_ece": scoring.classwise_calibration_error(
-            probs, labels, where=where
-        ),
-        "brier": scoring.brier(probs, labels, where=where),
-        "nll": scoring.negative_log_likelihood(probs, labels, where=where),
-    }
-
-
-def _by_source(
-    answers: Answers, truth: Truth, tables: np.ndarray
-) -> dict[str, dict[str, float]]:
+def _source_figures(
+    names: Sequence[str], source: np.ndarray | None, truth: Truth, sums: Figures
+) -> dict[str, dict[str, Any]]:
     """Pooled figures for the responses of each source: a confounder to look at."""
+    if source is None:
+        return {}
+    figures = _pooled(sums["sources"])
     found = {}
-    for name in sorted(set(truth.group)):
-        rows = np.array([group == name for group in truth.group])
-        if truth.where[rows].any():
-            table = _pooled(jnp.asarray(tables[rows].sum(0)))
-            found[name or "(unnamed)"] = {"rows": int(rows.sum())} | {
-                figure: float(table[figure]) for figure in POOLED[:5]
-            }
-    return found
+    for place, name in enumerate(names):
+        rows = (source == place) & truth.where.any(1)
+        found[name] = {
+            "rows": int(rows.sum()),
+            "cells": int(truth.where[rows].sum()),
+            "n_opposed": int((truth.labels[rows] == -1)[truth.where[rows]].sum()),
+        } | _beside({figure: figures[figure][:, place] for figure in POOLED})
+    return dict(sorted(found.items()))
 
 
-def _flat(x: np.ndarray) -> jax.Array:
-    return jnp.asarray(np.asarray(x).reshape(-1))
+def _beside(figures: Figures) -> dict[str, Any]:
+    """Figures `[1 + S]` and, under their names with "_interval", their intervals.
+
+    A figure that is undefined has no interval, whatever its resamples say.
+    """
+    point, spread = _point(figures), intervals(figures)
+    return point | {f"{name}_interval": ends for name, ends in spread.items()}
 
 
-def _nanmean(numbers: list[float]) -> float:
-    present = [number for number in numbers if number is not None and number == number]
-    return float(np.mean(present)) if present else float("nan")
+def _point(figures: Figures) -> dict[str, float]:
+    return {name: float(x[0]) for name, x in figures.items()}
 
 
-def _plain(figures: Any) -> Any:
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.where(whole > 0, part / np.maximum(whole, 1.0), np.nan)
+
+
+def plain(figures: Any) -> Any:
     """Dictionaries, lists, numbers and None: NaN has no place in JSON."""
     if isinstance(figures, dict):
-        return {key: _plain(entry) for key, entry in figures.items()}
+        return {key: plain(entry) for key, entry in figures.items()}
     if isinstance(figures, list | tuple):
-        return [_plain(entry) for entry in figures]
+        return [plain(entry) for entry in figures]
     if isinstance(figures, float) and not np.isfinite(figures):
         return None
     return figures

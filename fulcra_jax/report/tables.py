@@ -83,8 +83,8 @@ def labels_table(figures: Mapping[str, Any]) -> Table:
         body.append(
             [
                 _LABELS[label],
-                number(entry["precision"]),
-                number(entry["recall"]),
+                number(entry["precision"], entry["precision_interval"]),
+                number(entry["recall"], entry["recall_interval"]),
                 number(entry["f1"], figures["interval"][key]),
                 number(entry["support"]),
             ]
@@ -136,9 +136,20 @@ def markdown(table: Table) -> str:
 
 
 def show(
-    table: Table, console: rich.console.Console | None = None, *, most: int = 10
+    table: Table,
+    console: rich.console.Console | None = None,
+    *,
+    most: int = 10,
+    longest: int | None = None,
 ) -> None:
-    """Prints the first columns of the table on a terminal of 80 characters or more."""
+    """Prints the table on a terminal of 80 characters or more.
+
+    Args:
+      table: what to print.
+      console: where; None takes the standard output.
+      most: the first so many columns are printed.
+      longest: characters of a name in the first column; longer ones are cut.
+    """
     title, header, body = table
     grid = rich.table.Table(
         title=title,
@@ -149,7 +160,12 @@ def show(
         collapse_padding=True,
     )
     for place, name in enumerate(header[:most]):
-        grid.add_column(name, justify="left" if place == 0 else "right", no_wrap=True)
+        grid.add_column(
+            name,
+            justify="right" if place else "left",
+            no_wrap=True,
+            max_width=None if place else longest,
+        )
     for cells in body:
         grid.add_row(*cells[:most])
     (console or rich.console.Console()).print(grid)
@@ -207,5 +223,6 @@ def bar(score: float, width: int = 21) -> str:
 
 
 def _short(figure: float, digits: int = 3) -> str:
-    text = f"{figure:.{digits}f}"
+    # Adding 0 makes a plain one of the negative zero that rounding leaves.
+    text = f"{round(figure, digits) + 0.0:.{digits}f}"
     return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
