@@ -40,7 +40,8 @@ class Optimizer:
     0 keeps none."""
     freeze: str = ""
     """Parameters that are not trained: a regular expression for whole paths, as
-    "encoder/(embeddings|layer_[0-2])/.*". Nothing is kept for them but themselves."""
+    "encoder/(embeddings|layer_[0-2])/.*". Nothing is kept for them but themselves.
+    `layer_decay` counts from the highest layer that is trained."""
 
     def __post_init__(self) -> None:
         for field, low, high in (
