@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from experiments.adapters import Adapter
 from experiments.config import Config
 from fulcra_jax import configs
 from fulcra_jax.configs import Head
@@ -159,6 +160,17 @@ VARIANTS: dict[str, tuple[str, Variant]] = {
     ),
     "smoothing": ("label smoothing .1", with_loss(label_smoothing=0.1)),
     "one-rate": ("one learning rate for all layers", with_optimizer(layer_decay=1.0)),
+    "lora": (
+        "the encoder by matrices of rank 8 only, at five times the rate",
+        lambda config: dataclasses.replace(
+            with_optimizer(peak_lr=5 * config.optimizer.peak_lr)(config),
+            adapter=Adapter(rank=8),
+        ),
+    ),
+    "half-frozen": (
+        "embeddings and lower three layers as they were",
+        with_optimizer(freeze="encoder/(embeddings|layer_[0-2])/.*"),
+    ),
     "head-rate": (
         "a fivefold learning rate for the head",
         with_optimizer(head_rate=5.0),
