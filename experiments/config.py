@@ -10,21 +10,24 @@ from experiments.config_parts import Loss as Loss
 from experiments.config_parts import Text as Text
 from fulcra_jax import values
 from fulcra_jax.configs import HEADS, DebertaConfig, EvaluatorConfig
+from fulcra_jax.data import source as sources
 from fulcra_jax.data.rows import Policy
-from fulcra_jax.data.source import Embedded, Fold, Folder, Release
+from fulcra_jax.data.source import Embedded, Fold, Folder, Release, ValueEval
 from fulcra_jax.models.deberta import Remat
 from fulcra_jax.training.optimizer import Optimizer
 from fulcra_jax.training.sharding import MeshShape
 
 FIGURES = ("accuracy", "macro_f1", "f1_opposed", "f1_none", "f1_supported")
 """What a look at the dev split finds."""
+PRESENCE_FIGURES = ("accuracy", "macro_f1", "official_f1", "precision", "recall")
+"""What it finds of ValueEval'23: macro_f1 is the mean of the categories' F1."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Everything that decides the numbers a run produces."""
 
-    source: Embedded | Folder | Fold | Release = Embedded()
+    source: Embedded | Folder | Fold | Release | ValueEval = Embedded()
     """Where the rows come from; `--data PATH` is short for a folder."""
     policy: Policy = Policy()
     text: Text = Text()
@@ -74,7 +77,7 @@ class Config:
 
     def __post_init__(self) -> None:
         for field, kind in (
-            ("source", Embedded | Folder | Fold | Release),
+            ("source", Embedded | Folder | Fold | Release | ValueEval),
             ("policy", Policy),
             ("text", Text),
             ("evaluator", EvaluatorConfig),
@@ -99,10 +102,11 @@ class Config:
                     f"config.Config: {field} is {getattr(self, field)!r:.60}; it "
                     f"should be a {name}."
                 )
-        if self.evaluator.head.num_values != len(values.BASIC):
+        if self.evaluator.head.num_values != len(self.value_names):
             raise ValueError(
                 "config.Config: evaluator.head.num_values is "
-                f"{self.evaluator.head.num_values}; it should be {len(values.BASIC)}."
+                f"{self.evaluator.head.num_values}; it should be "
+                f"{len(self.value_names)}."
             )
         for field, low, high in (
             ("batch_size", 1, 2**20),
@@ -125,13 +129,26 @@ class Config:
             ("compute_dtype", ("float32", "bfloat16")),
             ("control", ("none", "shuffled-labels")),
             ("remat", get_args(Remat)),
-            ("keep_best", ("", *FIGURES)),
+            ("keep_best", ("", *self.figures)),
         ):
             if getattr(self, field) not in known:
                 raise ValueError(
                     f"config.Config: {field} is {getattr(self, field)!r}; it should be "
                     f"one of: {', '.join(filter(None, known))}."
                 )
+        if isinstance(self.source, ValueEval):
+            for field, told in (
+                ("leave_out", self.leave_out),
+                ("loss.circumplex", self.loss.circumplex),
+                ("loss.items", self.loss.items),
+                ("loss.teacher", self.loss.teacher),
+            ):
+                if told:
+                    raise ValueError(
+                        f"config.Config: {field} is {told}, which is about the ten "
+                        "basic values, but the rows are those of ValueEval'23; it "
+                        f"should be {'()' if field == 'leave_out' else 0}."
+                    )
         for name in self.leave_out:
             if name not in values.BASIC:
                 raise ValueError(
@@ -161,6 +178,16 @@ class Config:
         self.loss.check_link(self.evaluator.link)
 
     @property
+    def value_names(self) -> tuple[str, ...]:
+        """The values that the rows are labelled with, in the order of the logits."""
+        return tuple(sources.definitions(self.source))
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """What a look at the dev split finds."""
+        return PRESENCE_FIGURES if isinstance(self.source, ValueEval) else FIGURES
+
+    @property
     def save_period(self) -> int:
         """Steps between the beginnings of two checkpoints.
 
@@ -178,6 +205,7 @@ _CLASSES = {
         Folder,
         Fold,
         Release,
+        ValueEval,
         Policy,
         Text,
         EvaluatorConfig,
@@ -187,6 +215,25 @@ _CLASSES = {
         Optimizer,
     )
 }
+
+
+def on_source(config: Config, source: sources.Source) -> Config:
+    """The configuration on rows of another source.
+
+    Where that has other values, the head is of their number; ValueEval'23 has two
+    classes, so the link is "presence" where the head can have it.
+    """
+    if not isinstance(source, ValueEval):
+        return dataclasses.replace(config, source=source)
+    evaluator = config.evaluator
+    count = len(sources.definitions(source))
+    head = dataclasses.replace(evaluator.head, num_values=count)
+    link = "presence" if "presence" in head.links else "ternary"
+    return dataclasses.replace(
+        config,
+        source=source,
+        evaluator=dataclasses.replace(evaluator, head=head, link=link),
+    )
 
 
 def save_config(path: pathlib.Path, config: Config) -> None:

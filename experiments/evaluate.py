@@ -7,6 +7,9 @@ python -m experiments.evaluate --run RUN --split dev
 
 python -m experiments.evaluate --run RUN --data FOLDER --no-tfidf
 
+Of a run on ValueEval'23 it prints another report and writes a submission for the test
+arguments: see experiments/valueeval.py.
+
 Where `python -m experiments.calibrate` has put a decisions.json beside the weights, the
 classes and probabilities are as decided there; --no-decisions takes the raw ones.
 
@@ -24,7 +27,7 @@ from typing import Any, Literal
 
 import tyro
 
-from experiments import floors, rundir
+from experiments import floors, rundir, valueeval
 from experiments.exits import exit_code
 from experiments.prepare import read_corpus
 from fulcra_jax.data import source, splits
@@ -54,6 +57,11 @@ def evaluate(arguments: Arguments) -> dict[str, Any]:
     """All figures of a run on held-out rows, beside the floors."""
     run = pathlib.Path(arguments.run)
     config = rundir.reopen(run)
+    if isinstance(config.source, source.ValueEval):
+        return valueeval.evaluate(
+            run, config, split=arguments.split, data=arguments.data,
+            tfidf=arguments.tfidf,
+        )  # fmt: skip
     predictor = Predictor.load(run, decisions=arguments.decisions)
     corpus = read_corpus(config)
     train = corpus.rows["train"]

@@ -29,7 +29,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_union
 
 from experiments.exits import exit_code
-from fulcra_jax import inference, values
+from fulcra_jax import inference
 from fulcra_jax.data import source, splits
 from fulcra_jax.data.formats import sniff
 from fulcra_jax.data.official import OfficialRow, read_official
@@ -54,8 +54,8 @@ class Arguments:
 def majority(train: Sequence[Row], held: Sequence[Row]) -> Answers:
     """The most frequent label of each value; 0 for a value without labels."""
     labels, where = label_arrays(list(train))
-    most = np.zeros(len(values.BASIC), int)
-    for column in range(len(values.BASIC)):
+    most = np.zeros(labels.shape[1], int)
+    for column in range(len(most)):
         seen = np.rint(labels[where[:, column], column]).astype(int)
         counts = [(seen == label).sum() for label in (-1, 0, 1)]
         most[column] = int(np.argmax(counts)) - 1 if len(seen) else 0
@@ -89,7 +89,7 @@ def tfidf(train: Sequence[Row], held: Sequence[Row]) -> Answers:
     columns = cast(
         list[np.ndarray],
         joblib.Parallel(n_jobs=-1, prefer="threads")(
-            joblib.delayed(one)(column) for column in range(len(values.BASIC))
+            joblib.delayed(one)(column) for column in range(labels.shape[1])
         ),
     )
     probs = np.stack(columns, 1)

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from experiments import prepare
-from fulcra_jax.data import batches
+from fulcra_jax.data import batches, source
 from fulcra_jax.inference import Predictor
-from fulcra_jax.report import evaluation
+from fulcra_jax.report import evaluation, presence
 from fulcra_jax.training import sharding, step
 
 
@@ -31,6 +31,7 @@ class Dev:
             return sharding.place_batch(mine, size, mesh)
 
         self._examples = data.dev
+        self._presence = isinstance(config.source, source.ValueEval)
         self._predictor = Predictor(
             config.evaluator, state.best_params, data.tokenizer,
             max_length=config.text.max_length, ladder=config.text.ladder,
@@ -39,9 +40,10 @@ class Dev:
         )  # fmt: skip
 
     def figures(self, state: step.TrainState) -> dict[str, float]:
-        """A few figures, without intervals."""
+        """A few figures, without intervals: those of `Config.figures`."""
         self._predictor.params = state.best_params
         answer = self._predictor.score_encoded(self._examples.encoded)
-        return evaluation.quick_figures(
-            answer.classes(), self._examples.labels, self._examples.where
-        )
+        labels, where = self._examples.labels, self._examples.where
+        if self._presence:
+            return presence.quick_figures(answer.classes() > 0, labels, where)
+        return evaluation.quick_figures(answer.classes(), labels, where)

@@ -110,6 +110,8 @@ def read_corpus(config: Config) -> source.Corpus:
             return source.read_folder(config.source, config.policy)
         case source.Fold():
             return source.read_fold(config.source, config.policy)
+        case source.ValueEval():
+            return source.read_valueeval(config.source)
         case source.Release():
             # Imported here: TFDS takes seconds to load and only this source needs it.
             from fulcra_jax.data import fulcra
@@ -161,7 +163,9 @@ def fit_to_data(config: Config, tokenizer: PairTokenizer) -> Config:
             f"train: the encoder in {config.pretrained or 'the recipe'} tells no two "
             "token types apart (type_vocab_size is 1), but prompt and response are two."
         )
-    head = with_definitions(config.evaluator.head, tokenizer)
+    head = with_definitions(
+        config.evaluator.head, tokenizer, source.definitions(config.source)
+    )
     longest = head.reads(1, config.text.max_length, 1)[1]
     if encoder.position_biased_input and longest > encoder.max_position_embeddings:
         raise ValueError(

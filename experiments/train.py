@@ -9,7 +9,8 @@ python -m experiments.train demo --optimizer.peak-lr 5e-4     any field by name
 
 python -m experiments.train --resume runs/demo-20260101-120000
 
---data PATH is a folder or a file in FULCRA's format; without it the embedded corpus.
+--data PATH is a folder or a file in FULCRA's format, or the folder of ValueEval'23's
+.tsv files, told by what is there; without it the embedded corpus.
 
 --teacher trains on the official_scores.NAME.train.jsonl of that folder too, as a
 teacher's scores; --loss.teacher W is the weight of such a cell, 1 by default.

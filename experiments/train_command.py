@@ -10,7 +10,7 @@ from typing import NamedTuple
 import tyro
 
 from experiments import rundir
-from experiments.config import Config
+from experiments.config import Config, on_source
 from experiments.recipes import NEEDS_DATA, NEEDS_WEIGHTS, RECIPES
 from fulcra_jax import models
 from fulcra_jax.data import source
@@ -74,8 +74,12 @@ def parse(argv: Sequence[str], description: str | None) -> Command:
         return Command(config, path, True, profile)
     recipes = RECIPES
     if ours.data is not None:
+        # Of the recipe that is meant alone: another may have no head for these rows.
         recipes = {
-            name: (text, _on_folder(config, ours.data, ours.teacher))
+            name: (
+                text,
+                _on_rows(config, ours.data, ours.teacher) if name in rest else config,
+            )
             for name, (text, config) in RECIPES.items()
         }
     elif ours.teacher:
@@ -104,10 +108,18 @@ def parse(argv: Sequence[str], description: str | None) -> Command:
     return Command(config, pathlib.Path(run), False, profile)
 
 
-def _on_folder(config: Config, path: str, teacher: bool) -> Config:
-    """The recipe on the rows of a folder, with its teacher's scores where asked."""
-    config = dataclasses.replace(config, source=source.Folder(path, teacher=teacher))
-    if not teacher or config.loss.teacher:
+def _on_rows(config: Config, path: str, teacher: bool) -> Config:
+    """The recipe on the rows of a path, with its teacher's scores where asked."""
+    rows = source.of_path(path)
+    if not teacher:
+        return on_source(config, rows)
+    if not isinstance(rows, source.Folder):
+        raise ValueError(
+            f"train: {path} holds ValueEval'23, which has no teacher's scores; leave "
+            "--teacher out, or give a folder of FULCRA's files."
+        )
+    config = on_source(config, dataclasses.replace(rows, teacher=True))
+    if config.loss.teacher:
         return config
     loss = dataclasses.replace(config.loss, teacher=TEACHER)
     return dataclasses.replace(config, loss=loss)

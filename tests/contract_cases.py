@@ -16,6 +16,7 @@ import contract_decisions
 import contract_estimation
 import contract_policy
 import contract_preference
+import contract_presence
 import contract_reward
 import contract_targets
 import jax
@@ -190,6 +191,7 @@ for part in (
     contract_estimation,
     contract_policy,
     contract_preference,
+    contract_presence,
     contract_reward,
     contract_targets,
 ):

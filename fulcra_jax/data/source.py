@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where rows come from: the embedded corpus, a folder of files, the published
-release."""
+release, ValueEval'23."""
 
 import dataclasses
 import pathlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from fulcra_jax import values
-from fulcra_jax.data import sample, splits, teacher
+from fulcra_jax.data import sample, splits, teacher, valueeval
 from fulcra_jax.data.formats import sniff as sniff
 from fulcra_jax.data.rows import (
     Policy,
@@ -20,6 +20,7 @@ from fulcra_jax.data.rows import (
     parse_record,
     read_rows,
 )
+from fulcra_jax.data.valueeval import ValueEval as ValueEval
 
 SPLITS = ("train", "dev", "test")
 _GIVEN = re.compile(r"(?P<name>.+)\.(?P<split>train|dev|valid|validation|test)\.jsonl")
@@ -111,7 +112,7 @@ def _check_teacher(source: Folder | Fold) -> None:
         )
 
 
-Source = Embedded | Folder | Fold | Release
+Source = Embedded | Folder | Fold | Release | ValueEval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +127,32 @@ class Corpus:
     def held_out(self) -> str:
         """The split to report on: "test" where there is one, else "dev"."""
         return "test" if self.rows.get("test") else "dev"
+
+
+def definitions(source: Source) -> Mapping[str, str]:
+    """The values that a source's rows are labelled with, each with its definition."""
+    if isinstance(source, ValueEval):
+        return valueeval.DEFINITIONS
+    return values.DEFINITIONS
+
+
+def of_path(path: str) -> Folder | ValueEval:
+    """The source that a path is: ValueEval'23, told by its .tsv, or FULCRA's files."""
+    here = pathlib.Path(path)
+    if here.is_dir():
+        tables = any(here.glob("arguments-*.tsv")) and not any(here.glob("*.json*"))
+        return ValueEval(path) if tables else Folder(path)
+    return ValueEval(path) if here.suffix == ".tsv" else Folder(path)
+
+
+def read_valueeval(source: ValueEval) -> Corpus:
+    """The splits of ValueEval'23; those of test are unlabelled.
+
+    Raises:
+      FileNotFoundError: if the folder does not exist.
+      ValueError: if it is a file, lacks labelled rows or a file lacks a column.
+    """
+    return Corpus(*valueeval.read_splits(source))
 
 
 def read_embedded(source: Embedded, policy: Policy = Policy()) -> Corpus:

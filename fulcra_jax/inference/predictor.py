@@ -14,7 +14,7 @@ import numpy as np
 from fulcra_jax import convert, models, scoring, values
 from fulcra_jax.configs import EvaluatorConfig, TokenHead
 from fulcra_jax.convert.checkpoint import WEIGHTS
-from fulcra_jax.data import batches
+from fulcra_jax.data import batches, valueeval
 from fulcra_jax.data.tokenizer import Encoded, PairTokenizer
 from fulcra_jax.inference import decisions as decisions_lib
 from fulcra_jax.inference.decisions import Decisions
@@ -201,6 +201,7 @@ class Predictor:
         path: str | pathlib.Path,
         *,
         batch_size: int = 32,
+        names: Sequence[str] = values.BASIC,
         decisions: bool = True,
     ) -> "Predictor":
         """Reads the directory of a finished run, or a model directory.
@@ -209,6 +210,8 @@ class Predictor:
           path: a run (its `model/` is read), or a directory with config.json,
             model.safetensors and a tokenizer.
           batch_size: rows per call of the model.
+          names: the values that are needed, as columns of the scores: the ten, or
+            `data.valueeval.CATEGORIES`. A model is told by their number.
           decisions: whether a decisions.json in the model's directory is used.
 
         Raises:
@@ -230,10 +233,16 @@ class Predictor:
                 f"{path}: holds an encoder without a value head; train one with "
                 f"python -m experiments.train paper --data FOLDER --pretrained {path}."
             )
-        if config.head.num_values != len(values.BASIC):
+        if config.head.num_values != len(names):
+            hint = ""
+            if config.head.num_values == len(valueeval.CATEGORIES):
+                hint = (
+                    " It seems to judge the categories of ValueEval'23: python -m "
+                    "experiments.evaluate takes such a run."
+                )
             raise ValueError(
-                f"{path}: its head has {config.head.num_values} values; "
-                f"{len(values.BASIC)} are needed here."
+                f"{path}: its head has {config.head.num_values} values; {len(names)} "
+                f"are needed here.{hint}"
             )
         tokenizer = PairTokenizer.load(path)
         beside = path / decisions_lib.FILE

@@ -92,6 +92,13 @@ from fulcra_jax.scoring.prediction import mean_squared_error as mean_squared_err
 from fulcra_jax.scoring.prediction import precision_recall_f1 as precision_recall_f1
 from fulcra_jax.scoring.prediction import quadratic_kappa as quadratic_kappa
 from fulcra_jax.scoring.prediction import reversal_rate as reversal_rate
+from fulcra_jax.scoring.presence import MacroScores as MacroScores
+from fulcra_jax.scoring.presence import PresenceScores as PresenceScores
+from fulcra_jax.scoring.presence import fit_threshold as fit_threshold
+from fulcra_jax.scoring.presence import fit_thresholds as fit_thresholds
+from fulcra_jax.scoring.presence import macro_scores as macro_scores
+from fulcra_jax.scoring.presence import presence_counts as presence_counts
+from fulcra_jax.scoring.presence import presence_scores as presence_scores
 from fulcra_jax.scoring.reasons import Reason as Reason
 from fulcra_jax.scoring.reasons import reason_text as reason_text
 from fulcra_jax.scoring.resampling import Interval as Interval
