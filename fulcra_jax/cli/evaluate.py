@@ -139,64 +139,81 @@ def _report(
         [],
         [],
     )
-    if data.labelled:
-        n = len(data.labelled)
+    n = len(data.labelled)
+    if n:
         ours = evaluation.Answers(
             "evaluator",
             answers.classes()[:n],
             answers.scores[:n],
             answers.calibrated()[:n],
         )
-        labels, where = source.label_arrays(data.labelled)
-        prompts = [row.prompt for row in data.labelled]
-        truth = evaluation.Truth(
-            labels,
-            where,
-            splits.prompt_components(prompts),
-            tuple(row.response_source for row in data.labelled),
-        )
-        found = evaluation.evaluate(ours, truth, **options)
-        report.shown.extend(map(Shown, evaluation_tables.all_tables(found)))
-        if found["sources"]:
-            report.shown.append(Shown(evaluation_tables.sources_table(found), 9, 14))
-        leak, said = _leak(prompts, train, "labelled rows")
-        report.notes.append(said)
-        if leak is not None and leak.any() and where[~leak].any():
-            clean = evaluation.quick_figures(
-                ours.classes[~leak], labels[~leak], where[~leak]
-            )
-            found["without_near_duplicates"] = clean
-            report.notes.append(
-                f"without them: accuracy {clean['accuracy']:.3f}, macro-F1 "
-                f"{clean['macro_f1']:.3f}, F1 -1 {clean['f1_opposed']:.3f}"
-            )
-        found["near_training"] = None if leak is None else int(leak.sum())
-        report.figures["labels"] = found
+        report.figures["labels"] = _judge_labels(data, ours, train, options, report)
     if data.scored:
-        scores = answers.scores[len(answers.scores) - len(data.scored) :]
-        prompts = [row.prompt for row in data.scored]
-        found = teacher.evaluate(
-            "evaluator",
-            scores,
-            teacher.Taught(
-                np.stack([row.scores for row in data.scored]),
-                splits.prompt_components(prompts),
-                teacher.repeated_answers([row.response for row in data.scored]),
-                data.outside,
-            ),
-            **options,
+        report.figures["official_scores"] = _judge_scores(
+            data, answers.scores[-len(data.scored) :], train, options, report
         )
-        report.shown.append(Shown(teacher.agreement_table([found])))
-        for part in ("all", "unrepeated"):
-            if found[part]:
-                report.shown.append(Shown(teacher.values_table(found, part), 4))
-        table, found["distances"] = _distances(data.scored, scores)
-        report.shown.append(Shown(table))
-        leak, said = _leak(prompts, train, "rows with official scores")
-        report.notes.append(said)
-        found["near_training"] = None if leak is None else int(leak.sum())
-        report.figures["official_scores"] = found
     return report
+
+
+def _judge_labels(
+    data: Data,
+    ours: evaluation.Answers,
+    train: Sequence[str] | None,
+    options: dict[str, int],
+    report: Report,
+) -> dict[str, Any]:
+    """Figures of the labelled rows; adds tables and notes to the report."""
+    labels, where = source.label_arrays(data.labelled)
+    prompts = [row.prompt for row in data.labelled]
+    truth = evaluation.Truth(
+        labels,
+        where,
+        splits.prompt_components(prompts),
+        tuple(row.response_source for row in data.labelled),
+    )
+    found = evaluation.evaluate(ours, truth, **options)
+    report.shown.extend(map(Shown, evaluation_tables.all_tables(found)))
+    if found["sources"]:
+        report.shown.append(Shown(evaluation_tables.sources_table(found), 9, 14))
+    leak, said = _leak(prompts, train, "labelled rows")
+    report.notes.append(said)
+    if leak is not None and leak.any() and where[~leak].any():
+        clean = evaluation.quick_figures(
+            ours.classes[~leak], labels[~leak], where[~leak]
+        )
+        found["without_near_training"] = clean
+        report.notes.append(
+            f"without them: accuracy {clean['accuracy']:.3f}, macro-F1 "
+            f"{clean['macro_f1']:.3f}, F1 -1 {clean['f1_opposed']:.3f}"
+        )
+    return found | {"near_training": None if leak is None else int(leak.sum())}
+
+
+def _judge_scores(
+    data: Data,
+    scores: np.ndarray,
+    train: Sequence[str] | None,
+    options: dict[str, int],
+    report: Report,
+) -> dict[str, Any]:
+    """Figures of the rows with official scores; adds tables and notes."""
+    prompts = [row.prompt for row in data.scored]
+    truth = teacher.Taught(
+        np.stack([row.scores for row in data.scored]),
+        splits.prompt_components(prompts),
+        teacher.repeated_answers([row.response for row in data.scored]),
+        data.outside,
+    )
+    found = teacher.evaluate("evaluator", scores, truth, **options)
+    report.shown.append(Shown(teacher.agreement_table([found])))
+    for part in ("all", "unrepeated"):
+        if found[part]:
+            report.shown.append(Shown(teacher.values_table(found, part), 4))
+    table, found["distances"] = _distances(data.scored, scores)
+    report.shown.append(Shown(table))
+    leak, said = _leak(prompts, train, "rows with official scores")
+    report.notes.append(said)
+    return found | {"near_training": None if leak is None else int(leak.sum())}
 
 
 def _leak(
