@@ -39,7 +39,7 @@ class Head:
             _checks.is_int(self.num_values, 1, _MOST_VALUES),
             f"a positive integer of at most {_MOST_VALUES}",
         )
-        if hasattr(self, "dropout"):
+        if hasattr(self, "dropout"):  # a field of most, after their own in order
             rate = _checks.is_rate(getattr(self, "dropout", None))
             _checks.need(self, "dropout", rate, "a number in [0, 1)")
 
@@ -49,8 +49,15 @@ class Head:
         Args:
           width: D of the encoder.
           classes: C of the link.
+
+        Raises:
+          NotImplementedError: of a head that does not list them; every kind must, as
+            checkpoints and shardings follow from it.
         """
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"configs.{type(self).__name__}: it should override leaves, which lists "
+            "the shapes of its parameters."
+        )
 
     def flops(self, width: int, classes: int, tokens: int, texts: int) -> float:
         """Forward FLOPs of one row: every matrix once for each text, by default.

@@ -259,11 +259,8 @@ class IndependentHeadModule(HeadModule):
             )
             x_bsvd = self.activated(x_bsvd + bias_vh[None, None].astype(self.dtype))
         x_bsvd = self.drop(x_bsvd, config.dropout, deterministic)
-        return one_text(HeadOutput(self.by_value(x_bsvd, V, C), items), segment_ids)
-
-    def by_value(self, x_bsvd: jax.Array, V: int, C: int) -> jax.Array:
-        """A projection of its own for each value, float32."""
-        return project_by_value(self, x_bsvd, V, C)
+        logits = project_by_value(self, x_bsvd, V, C)
+        return one_text(HeadOutput(logits, items), segment_ids)
 
 
 def project_by_value(
