@@ -221,12 +221,12 @@ def attention_temp_bytes(
         params: Any, x: jax.Array, relative: jax.Array | None, mask: jax.Array
     ) -> jax.Array:
         variables = {"params": params}
-        y: Any = layer.apply(variables, x, mask, None, relative, None, True, x)
+        y: Any = layer.apply(variables, x, mask, None, relative, None, True, x, None)
         # Not a plain sum: the gradient has to reach every product.
         return jnp.square(y.astype(jnp.float32)).sum()
 
     def init(key: jax.Array, mask: jax.Array) -> Any:
-        return layer.init(key, x, mask, None, relative, None, True, x)["params"]
+        return layer.init(key, x, mask, None, relative, None, True, x, None)["params"]
 
     params = jax.eval_shape(init, jax.random.key(0), mask)
     # A gradient with respect to None is none.
