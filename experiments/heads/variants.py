@@ -167,6 +167,14 @@ VARIANTS: dict[str, tuple[str, Variant]] = {
             adapter=Adapter(rank=8),
         ),
     ),
+    "double-rate": (
+        "twice the learning rate",
+        lambda config: with_optimizer(peak_lr=2 * config.optimizer.peak_lr)(config),
+    ),
+    "frozen-embeddings": (
+        "the embeddings as they were",
+        with_optimizer(freeze="encoder/embeddings/.*"),
+    ),
     "half-frozen": (
         "embeddings and lower three layers as they were",
         with_optimizer(freeze="encoder/(embeddings|layer_[0-2])/.*"),
@@ -174,6 +182,10 @@ VARIANTS: dict[str, tuple[str, Variant]] = {
     "head-rate": (
         "a fivefold learning rate for the head",
         with_optimizer(head_rate=5.0),
+    ),
+    "brief-average": (
+        "an average of the parameters over about 30 steps",
+        with_optimizer(average=0.97),
     ),
     "no-average": ("the last parameters, not their average", with_optimizer(average=0)),
     "short": (
