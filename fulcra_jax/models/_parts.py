@@ -15,7 +15,18 @@ def dense(
 ) -> nn.Dense:
     """A linear layer with the encoder's initial weights."""
     init = nn.initializers.normal(config.initializer_range)
-    return nn.Dense(width, use_bias, dtype=dtype, kernel_init=init, name=name)
+    return nn.Dense(
+        width, use_bias, dtype=dtype, kernel_init=init, name=name, dot_general=_product
+    )
+
+
+def _product(x: jax.Array, kernel: jax.Array, dims: Any, **options: Any) -> jax.Array:
+    """`[..., D]` times `[D, F]`, with the leading axes as one: on a CPU the gradient of
+    the kernel takes a fifth less than as a contraction over two axes."""
+    flat = x.reshape(-1, x.shape[-1])
+    dims = (((1,), dims[0][1]), dims[1])
+    y = jax.lax.dot_general(flat, kernel, dims, **options)
+    return y.reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 def norm(config: DebertaConfig, dtype: Any, name: str) -> nn.LayerNorm:

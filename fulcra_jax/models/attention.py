@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fulcra_jax import _check
-from fulcra_jax.models import accelerators, chunked, fused, position_bias
+from fulcra_jax.models import accelerators, chunked, draws, fused, position_bias
 from fulcra_jax.models.position_bias import gather_bias as gather_bias
 from fulcra_jax.models.position_bias import skew_bias as skew_bias
 from fulcra_jax.models.positions import relative_slots as relative_slots
@@ -206,8 +206,7 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     _check_rate("dropout", rate)
     if key is None or rate == 0.0:
         return x
-    keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
-    return jnp.where(keep, x / jnp.asarray(1.0 - rate, x.dtype), jnp.zeros((), x.dtype))
+    return draws.survivors(key, rate, x)
 
 
 def _check_rate(caller: str, rate: float) -> None:

@@ -15,10 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fulcra_jax.models import position_bias
-
-_STEPS = 65536
-"""Rates of dropout are rounded to one of so many: a draw costs 16 bits."""
+from fulcra_jax.models import draws, position_bias
 
 _KEPT = 2**22
 """Powers of e per layer that are kept on a CPU, 16 MiB in float32."""
@@ -137,7 +134,7 @@ class Plan:
     @property
     def threshold(self) -> int:
         """Draws below it are dropped."""
-        return round(self.rate * _STEPS)
+        return round(self.rate * draws.STEPS)
 
     def scores(self, q, k, pos_q, pos_k) -> jax.Array:
         """`[H, B, T, S]`, at least float32."""
@@ -161,16 +158,7 @@ class Plan:
         """x with the dropped entries at zero and the others scaled up."""
         if keys is None:
             return x_hbts
-        keep = jax.vmap(lambda key: self._keep(key, x_hbts.shape[1:]))(keys)
-        factor = jnp.asarray(_STEPS / (_STEPS - self.threshold), x_hbts.dtype)
-        return jnp.where(keep, x_hbts * factor, jnp.zeros((), x_hbts.dtype))
-
-    def _keep(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """True for a share 1 - rate. 16 bits each: half the draws of 32."""
-        *lead, last = shape
-        bits = jax.random.bits(key, (*lead, -(-last // 2)), jnp.uint32)
-        halves = jax.lax.bitcast_convert_type(bits, jnp.uint16)
-        return halves.reshape(*lead, -1)[..., :last] >= self.threshold
+        return jax.vmap(lambda key, x: draws.survivors(key, self.rate, x))(keys, x_hbts)
 
     def forward(self, heads: Heads, who: Who) -> tuple[jax.Array, Kept]:
         """`[H, B, T, K]`, and what the backward pass is given."""
