@@ -124,17 +124,24 @@ BASE = Config(
     keep_best="macro_f1",
 )
 
-# A small pretrained encoder on two CPU cores: under 30 minutes for a thousand rows.
+# A small pretrained encoder on two CPU cores: under 30 minutes for a thousand rows. Of
+# its six layers the lower three stay as they are, which is also better on few rows.
 SMALL = dataclasses.replace(
     BASE,
     text=Text(max_length=192, packed=True),
     evaluator=EvaluatorConfig(small_encoder(384, 6), SharedHead(pool="mean")),
     compute_dtype="float32",
     optimizer=dataclasses.replace(
-        BASE.optimizer, peak_lr=1e-4, warmup_steps=50, eps=1e-8
+        BASE.optimizer,
+        peak_lr=2e-4,
+        warmup_steps=50,
+        eps=1e-8,
+        head_rate=5.0,
+        average=0.97,
+        freeze="encoder/(embeddings|layer_[0-2])/.*",
     ),
     batch_size=8,
-    epochs=6.0,
+    epochs=4.0,
     eval_every=0,
     keep_best="",
 )

@@ -161,38 +161,38 @@ VARIANTS: dict[str, tuple[str, Variant]] = {
     "smoothing": ("label smoothing .1", with_loss(label_smoothing=0.1)),
     "one-rate": ("one learning rate for all layers", with_optimizer(layer_decay=1.0)),
     "lora": (
-        "the encoder by matrices of rank 8 only, at five times the rate",
+        "all layers by matrices of rank 8 only, at two and a half times the rate",
         lambda config: dataclasses.replace(
-            with_optimizer(peak_lr=5 * config.optimizer.peak_lr)(config),
+            with_optimizer(peak_lr=2.5 * config.optimizer.peak_lr, freeze="")(config),
             adapter=Adapter(rank=8),
         ),
     ),
-    "double-rate": (
-        "twice the learning rate",
-        lambda config: with_optimizer(peak_lr=2 * config.optimizer.peak_lr)(config),
+    "half-rate": (
+        "half the learning rate",
+        lambda config: with_optimizer(peak_lr=config.optimizer.peak_lr / 2)(config),
     ),
-    "frozen-embeddings": (
-        "the embeddings as they were",
-        with_optimizer(freeze="encoder/embeddings/.*"),
+    "unfrozen": (
+        "all layers trained, at half the learning rate",
+        lambda config: with_optimizer(freeze="", peak_lr=config.optimizer.peak_lr / 2)(
+            config
+        ),
     ),
-    "half-frozen": (
-        "embeddings and lower three layers as they were",
-        with_optimizer(freeze="encoder/(embeddings|layer_[0-2])/.*"),
+    "frozen": (
+        "the encoder as it was: the head alone is trained",
+        with_optimizer(freeze="encoder/.*"),
     ),
     "head-rate": (
-        "a fivefold learning rate for the head",
-        with_optimizer(head_rate=5.0),
+        "the head at the encoder's learning rate in place of five times it",
+        with_optimizer(head_rate=1.0),
     ),
-    "brief-average": (
-        "an average of the parameters over about 30 steps",
-        with_optimizer(average=0.97),
+    "long-average": (
+        "an average of the parameters over about 100 steps in place of 30",
+        with_optimizer(average=0.99),
     ),
     "no-average": ("the last parameters, not their average", with_optimizer(average=0)),
     "short": (
-        "128 tokens, 4 epochs: what screening uses",
-        lambda config: dataclasses.replace(
-            with_text(max_length=128)(config), epochs=4.0
-        ),
+        "128 tokens: what screening uses",
+        with_text(max_length=128),
     ),
 }
 """Name -> (what it is, the change)."""
@@ -203,7 +203,8 @@ SCREENED = (
     "hierarchical", "factored", "mixture", "shared+ordinal", "shared+tanh",
     "shared+unweighted", "shared+balanced", "shared+focal", "shared+smoothing",
     "shared+circumplex", "shared+items", "shared+teacher", "shared+one-rate",
-    "shared+head-rate", "shared+no-average",
+    "shared+head-rate", "shared+no-average", "shared+unfrozen", "shared+frozen",
+    "shared+half-rate",
 )  # fmt: skip
 """What the screening tries, one factor at a time."""
 
