@@ -33,6 +33,8 @@ class System:
     classes: np.ndarray
     """`[S, N, 10]` int in {-1, 0, 1}, one table for each seed."""
     cells: tuple[Cell, ...]
+    probs: np.ndarray
+    """`[S, N, 10, 3]` float32, those of the classes or before a decision."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +71,7 @@ def systems_of(
     finished, keys = cells.read(), row_keys(held.rows)
     found = []
     for recipe in recipes:
-        seeds, classes, used = [], [], []
+        seeds, tables, used = [], [], []
         for seed in sorted({key.seed for key in finished if key.recipe == recipe}):
             wanted = [Key(recipe, split, seed) for split in held.splits]
             if any(
@@ -78,15 +80,17 @@ def systems_of(
                 for key in wanted
             ):
                 continue
-            table = np.zeros((len(held.rows), 10), int)
+            table = np.zeros((len(held.rows), 10, 3), np.float32)
             for number, key in enumerate(wanted):
                 here = held.split == number
-                table[here] = cells.probs(key, keys[here]).argmax(-1) - 1
+                table[here] = cells.probs(key, keys[here])
             seeds.append(seed)
-            classes.append(table)
+            tables.append(table)
             used += [finished[key] for key in wanted]
         if seeds:
-            found.append(System(recipe, tuple(seeds), np.stack(classes), tuple(used)))
+            probs = np.stack(tables)
+            classes = probs.argmax(-1) - 1
+            found.append(System(recipe, tuple(seeds), classes, tuple(used), probs))
     return found
 
 

@@ -5,10 +5,10 @@ import pathlib
 from collections.abc import Iterable, Sequence
 
 from experiments import prepare
-from experiments.heads import report, running, summary, variants
+from experiments.heads import decided, report, running, summary, variants
 from experiments.heads.cells import Cells, Key
 
-REFERENCES = ("TF-IDF + LR", "torch-linear")
+REFERENCES = ("TF-IDF + LR", "torch-linear", "torch-linear, decided")
 """Systems that recipes are compared with, besides the baseline."""
 SECTIONS = ("screening-dev", "heads-dev", "heads-folds", "zero-shot")
 """Files of tables, in the order of report.md."""
@@ -90,6 +90,7 @@ def write(
         if not systems:
             print("\n".join(notes))
             continue
+        systems = decided.with_derived(systems, held)
         found = summary.summarise(systems, held, [baseline, *REFERENCES])
         where = "dev" if part == "dev" else f"{len(names)} folds, pooled"
         texts.append(
