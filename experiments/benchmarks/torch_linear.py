@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import tyro
 
 from experiments import prepare
@@ -94,8 +95,9 @@ def measure(arguments: Arguments) -> None:
             arguments.encoder, train, held, arguments.settings, key.seed,
             arguments.threads,
         )  # fmt: skip
+        probs = found.probs.astype(np.float16).astype(np.float32)  # as they are kept
         labels, where = source.label_arrays(held)
-        figures = evaluation.quick_figures(found.probs.argmax(-1) - 1, labels, where)
+        figures = evaluation.quick_figures(probs.argmax(-1) - 1, labels, where)
         cell = Cell(
             NAME, key.split, key.seed, told, len(held),
             **{name: round(number, 4) for name, number in figures.items()},
@@ -104,7 +106,7 @@ def measure(arguments: Arguments) -> None:
             device=f"cpu, {found.threads} threads, torch {found.version}",
             commit=str(running.commit()),
         )  # fmt: skip
-        cells.add(cell, row_keys(held), found.probs)
+        cells.add(cell, row_keys(held), probs)
         print(
             f"--- {key}: macro-F1 {cell.macro_f1:.3f}, F1 -1 {cell.f1_opposed:.3f}, "
             f"{cell.seconds:.0f} s; about "
