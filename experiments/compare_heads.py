@@ -3,7 +3,7 @@
 
 python -m experiments.compare_heads screen --data FOLDER --encoder DIR
 
-    trains each recipe once on train, short (128 tokens), judges it on dev.
+    trains each recipe once on train, short (96 tokens), judges it on dev.
 
 python -m experiments.compare_heads final --data FOLDER --encoder DIR --recipes A B+C
 

@@ -128,7 +128,7 @@ BASE = Config(
 # its six layers the lower three stay as they are, which is also better on few rows.
 SMALL = dataclasses.replace(
     BASE,
-    text=Text(max_length=192, packed=True),
+    text=Text(max_length=128, packed=True),
     evaluator=EvaluatorConfig(small_encoder(384, 6), SharedHead(pool="mean")),
     compute_dtype="float32",
     optimizer=dataclasses.replace(

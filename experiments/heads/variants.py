@@ -63,7 +63,7 @@ def with_text(**fields: Any) -> Variant:
 def _prompted(config: Config) -> Config:
     """One text a row: about as many texts a step as the packed rows hold."""
     config = with_head(configs.PromptedHead())(config)
-    lengths = tuple(n for n in (64, 128, 192, 256) if n < config.text.max_length)
+    lengths = tuple(n for n in (64, 96, 128, 192, 256) if n < config.text.max_length)
     text = dataclasses.replace(config.text, packed=False, ladder=lengths or (64,))
     return dataclasses.replace(config, text=text, batch_size=12)
 
@@ -190,10 +190,8 @@ VARIANTS: dict[str, tuple[str, Variant]] = {
         with_optimizer(average=0.99),
     ),
     "no-average": ("the last parameters, not their average", with_optimizer(average=0)),
-    "short": (
-        "128 tokens: what screening uses",
-        with_text(max_length=128),
-    ),
+    "short": ("96 tokens: what screening uses", with_text(max_length=96)),
+    "long": ("192 tokens", with_text(max_length=192)),
 }
 """Name -> (what it is, the change)."""
 
