@@ -38,7 +38,7 @@ def decided(system: System, held: Held) -> System:
     if len(held.splits) < 2:
         raise ValueError(
             f"heads: decisions of {system.recipe} are fitted on other splits; there is "
-            f"only {held.splits[0]}."
+            f"only {', '.join(held.splits)}."
         )
     labels, where = source.label_arrays(held.rows)
     classes = np.zeros_like(system.classes)

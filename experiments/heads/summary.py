@@ -137,7 +137,8 @@ def summarise(
     Args:
       systems: R of them, on the rows of `held`.
       held: the rows.
-      against: recipes that all others are compared with, where they are there.
+      against: recipes that all others are compared with, where they are there; a pair
+        is compared once.
       seed: of the bootstrap.
 
     Returns:
@@ -199,7 +200,10 @@ def _differences(
         if name not in place:
             continue
         for system in systems:
-            if system.recipe == name:
+            pair = {system.recipe, name}
+            if len(pair) == 1 or any(
+                {e["recipe"], e["against"]} == pair for e in found
+            ):
                 continue
             ours, theirs = place[system.recipe], place[name]
             entry: dict[str, Any] = {"recipe": system.recipe, "against": name}
