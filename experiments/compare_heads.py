@@ -20,6 +20,10 @@ python -m experiments.compare_heads report --data FOLDER
     cells of other rows, another encoder or another configuration are named and left
     out; without, only the rows are compared.
 
+Each recipe stands in the tables also with a bag of words beside it (the mean of its
+log-probabilities and those of TF-IDF + LR), and on folds with classes decided by
+temperatures and biases that the other folds' held-out rows were fitted to.
+
 --size debug: each stage on the embedded corpus with a tiny encoder in two minutes.
 OUT holds a table as Markdown, CSV and picture for each part, and all in report.md.
 

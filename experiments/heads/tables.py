@@ -8,7 +8,7 @@ from experiments import prepare
 from experiments.heads import decided, report, running, summary, variants
 from experiments.heads.cells import Cells, Key
 
-REFERENCES = ("TF-IDF + LR", "torch-linear", "torch-linear, decided")
+REFERENCES = ("TF-IDF + LR", "torch-linear")
 """Systems that recipes are compared with, besides the baseline."""
 SECTIONS = ("screening-dev", "heads-dev", "heads-folds", "zero-shot")
 """Files of tables, in the order of report.md."""
