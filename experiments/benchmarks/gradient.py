@@ -163,7 +163,7 @@ def measure(flags: argparse.Namespace) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    return exit_code(lambda: measure(parser().parse_args(argv)) and None)
+    return exit_code(lambda: measure(parser().parse_args(argv)))
 
 
 if __name__ == "__main__":

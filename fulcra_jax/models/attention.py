@@ -188,7 +188,7 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
 
     Args:
       x: `[...]` float.
-      rate: share dropped, in [0, 1).
+      rate: share dropped, in [0, 1), rounded to a multiple of 2^-16.
       key: PRNG key; None drops nothing.
 
     Returns:
@@ -210,8 +210,8 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
 
 
 def _check_rate(caller: str, rate: float) -> None:
-    # Attention rounds to steps; the last of them would drop everything.
-    if not 0.0 <= rate <= 1.0 - 1.0 / 65536:
+    # Rates are rounded to steps; the last of them would drop everything.
+    if not 0.0 <= rate <= 1.0 - 1.0 / draws.STEPS:
         raise ValueError(
             f"attention.{caller}: the rate is {rate}; it should be in [0, 1 - 2^-16]."
         )
