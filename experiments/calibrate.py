@@ -5,6 +5,8 @@ python -m experiments.calibrate RUN                         into RUN/model/
 
 python -m experiments.calibrate RUN RUN --out DIR           an ensemble in DIR
 
+python -m experiments.calibrate DIR                         an ensemble that there is
+
 python -m experiments.calibrate MODEL --data FOLDER         a model without a run
 
 Per value a temperature, pulled to a shared one; a shift per class, by likelihood; one
@@ -12,9 +14,10 @@ bias per class for macro-F1; class-conditional conformal sets. The figures are
 out-of-sample: rows are judged by decisions that were fitted on the other folds of
 prompt clusters; the decisions.json that is written is fitted on all rows.
 
-Writes decisions.json beside the weights (or, with --out, to DIR, which an ensemble
-needs: `fulcra score --run DIR` takes it), and report.md, figures.json, reliability.png
-to RUN/calibration-SPLIT/ (or DIR).
+Writes decisions.json beside the weights or the ensemble.json (or, with --out, to DIR,
+which several runs need: `fulcra score --run DIR` takes it), and report.md,
+figures.json, reliability.png to RUN/calibration-SPLIT/ (or DIR). Rows that a run was
+trained on are refused.
 """
 
 import dataclasses
@@ -28,7 +31,7 @@ import tyro
 
 from experiments import rundir
 from experiments.evaluate import Arguments as EvaluateArguments
-from experiments.evaluate import held_out, truth_of
+from experiments.evaluate import held_out, trained_on, truth_of
 from experiments.exits import exit_code
 from experiments.prepare import read_corpus
 from fulcra_jax.data import splits
@@ -42,6 +45,7 @@ from fulcra_jax.inference import (
     load_predictor,
     members_of,
     save_ensemble,
+    words_of,
 )
 from fulcra_jax.report import calibration, evaluation, tables
 
@@ -51,7 +55,8 @@ class Arguments:
     """Which evaluators, and the rows to fit on."""
 
     runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN")]
-    """Finished runs or model directories; several are one ensemble."""
+    """Finished runs or model directories; several are one ensemble. Or the directory of
+    an ensemble."""
     data: str = ""
     """A folder or file in FULCRA's format; empty takes the rows of the first run."""
     split: Literal["held-out", "dev", "test"] = "dev"
@@ -75,6 +80,9 @@ def calibrate(arguments: Arguments) -> dict[str, Any]:
     if out is not None:
         rundir.check_free(out)
     name, held = _rows(arguments)
+    members = members_of(arguments.runs)
+    for sentence in trained_on(members, held):
+        raise ValueError(f"calibrate: {sentence}; give rows that it has not seen.")
     predictor = load_predictor(arguments.runs, decisions=False)
     said = predictor.score([row.prompt for row in held], [row.response for row in held])
     truth = truth_of(held)
@@ -89,14 +97,15 @@ def calibrate(arguments: Arguments) -> dict[str, Any]:
     crossed = cross_fit(said.base(), truth.labels, truth.where, folds, **options)
     report = figures_of(said, crossed, truth) | {"rows": options["data"]}
     decisions = Decisions.fit(said.base(), truth.labels, truth.where, **options)
-    members = members_of(arguments.runs)
-    model = members[0] / "model"
-    home = out or (model if model.is_dir() else members[0])
-    folder = out or members[0] / f"calibration-{name}"
+    first = pathlib.Path(arguments.runs[0])
+    model = first / "model"
+    home = out or (model if model.is_dir() else first)
+    folder = out or first / f"calibration-{name}"
     folder.mkdir(parents=True, exist_ok=True)
     decisions.save(home / "decisions.json")
     if out is not None:
-        save_ensemble(out, members)
+        words, weight = words_of(arguments.runs)
+        save_ensemble(out, members, words=words, weight=weight)
     systems = report["before"], report["after"]
     table = calibration.calibration_table(
         *systems, report["difference"], report["cells"]
@@ -187,7 +196,7 @@ def described(decisions: Decisions) -> str:
 
 def _rows(arguments: Arguments) -> tuple[str, list[Row]]:
     """The name of the rows to fit on, and the rows."""
-    first = pathlib.Path(arguments.runs[0])
+    first = members_of(arguments.runs)[0]
     wanted = EvaluateArguments(str(first), arguments.split, arguments.data)
     if (first / "config.py").is_file():
         config = rundir.reopen(first)

@@ -7,6 +7,8 @@ python -m experiments.evaluate --run RUN --split dev
 
 python -m experiments.evaluate --run RUN --data FOLDER --no-tfidf
 
+python -m experiments.evaluate --run DIR             an ensemble, of calibrate or fusion
+
 Of a run on ValueEval'23 it prints another report and writes a submission for the test
 arguments: see experiments/valueeval.py.
 
@@ -14,8 +16,8 @@ Where `python -m experiments.calibrate` has put a decisions.json beside the weig
 classes and probabilities are as decided there; --no-decisions takes the raw ones.
 
 Prints and writes to RUN/evaluation-SPLIT/: figures.json, report.md, per_value.png,
-curve.png and predictions.jsonl. The floors are fitted on the rows the run was trained
-on.
+predictions.jsonl and, of one run, curve.png. The floors are fitted on the rows that the
+run, or an ensemble's first, was trained on. Rows that it was trained on are told.
 """
 
 import dataclasses
@@ -30,9 +32,10 @@ import tyro
 from experiments import floors, rundir, valueeval
 from experiments.exits import exit_code
 from experiments.prepare import read_corpus
+from fulcra_jax import inference
 from fulcra_jax.data import source, splits
 from fulcra_jax.data.rows import Row
-from fulcra_jax.inference import Decisions, Predictor
+from fulcra_jax.inference import Decisions
 from fulcra_jax.report import evaluation, figures, tables
 
 
@@ -41,7 +44,7 @@ class Arguments:
     """What to evaluate, and on which rows."""
 
     run: str
-    """The directory of a finished run."""
+    """The directory of a finished run, or of an ensemble of runs."""
     split: Literal["held-out", "dev", "test"] = "held-out"
     """held-out is test where there is one, else dev."""
     data: str = ""
@@ -56,16 +59,23 @@ class Arguments:
 def evaluate(arguments: Arguments) -> dict[str, Any]:
     """All figures of a run on held-out rows, beside the floors."""
     run = pathlib.Path(arguments.run)
-    config = rundir.reopen(run)
+    members = inference.members_of(run)
+    config = rundir.reopen(members[0])
     if isinstance(config.source, source.ValueEval):
+        if members != [run]:
+            raise ValueError(
+                f"{run}: is an ensemble of runs on ValueEval'23; give one of them."
+            )
         return valueeval.evaluate(
             run, config, split=arguments.split, data=arguments.data,
             tfidf=arguments.tfidf,
         )  # fmt: skip
-    predictor = Predictor.load(run, decisions=arguments.decisions)
+    predictor = inference.load_predictor(run, decisions=arguments.decisions)
     corpus = read_corpus(config)
     train = corpus.rows["train"]
     split, held = held_out(arguments, corpus, config.policy)
+    for sentence in trained_on(members, held):
+        print(f"warning: {sentence}; the figures flatter.")
     if predictor.decisions is not None:
         tell_decisions(predictor.decisions, held)
     answers = predictor.score(
@@ -98,6 +108,31 @@ def tell_decisions(decisions: Decisions, held: Sequence[Row]) -> None:
             "warning: these are the rows the decisions were fitted on, so the figures "
             "flatter; the report of experiments.calibrate has out-of-sample ones."
         )
+
+
+def trained_on(members: Sequence[pathlib.Path], held: Sequence[Row]) -> list[str]:
+    """A sentence for each run that was trained on some of the rows.
+
+    Models that are no run, and runs whose rows are gone, say nothing.
+    """
+    texts = [(row.prompt, row.response) for row in held]
+    told, read = [], {}
+    for member in members:
+        run = member.parent if member.name.startswith("model") else member
+        if not (run / "config.py").is_file():
+            continue
+        config = rundir.load_config(run / "config.py")
+        key = repr((config.source, config.policy))
+        if key not in read:
+            try:
+                rows = read_corpus(config).rows["train"]
+            except FileNotFoundError:
+                rows = []
+            read[key] = {(row.prompt, row.response) for row in rows}
+        count = sum(text in read[key] for text in texts)
+        if count:
+            told.append(f"{member} was trained on {count} of the {len(held)} rows")
+    return told
 
 
 def held_out(
@@ -173,8 +208,10 @@ def write(
             }
             file.write(json.dumps(entry, ensure_ascii=False) + "\n")
     figures.per_value(systems, folder / "per_value.png")
-    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    figures.training_curve([json.loads(line) for line in lines], folder / "curve.png")
+    if (run / "metrics.jsonl").is_file():
+        lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        entries = [json.loads(line) for line in lines]
+        figures.training_curve(entries, folder / "curve.png")
     print(f"written to {folder}/: report.md, figures.json, predictions.jsonl, *.png")
 
 

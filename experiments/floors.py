@@ -19,14 +19,11 @@ import dataclasses
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
-import joblib
 import numpy as np
 import tyro
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.pipeline import make_union
+from sklearn.linear_model import Ridge
 
 from experiments.exits import exit_code
 from fulcra_jax import inference
@@ -35,6 +32,7 @@ from fulcra_jax.data.formats import sniff
 from fulcra_jax.data.official import OfficialRow, read_official
 from fulcra_jax.data.rows import Row
 from fulcra_jax.data.source import label_arrays
+from fulcra_jax.inference import BagOfWords, bag_of_words
 from fulcra_jax.report import evaluation, tables, teacher
 from fulcra_jax.report.evaluation import Answers
 
@@ -66,35 +64,14 @@ def majority(train: Sequence[Row], held: Sequence[Row]) -> Answers:
 def tfidf(train: Sequence[Row], held: Sequence[Row]) -> Answers:
     """TF-IDF of the response and a balanced logistic regression per value; rows of a
     teacher's scores are no part of it."""
+    said = fit_words(train).score([""] * len(held), [row.response for row in held])
+    return Answers("TF-IDF + LR", said.classes(), said.scores, said.probs)
+
+
+def fit_words(train: Sequence[Row]) -> BagOfWords:
+    """The TF-IDF + LR floor, fitted."""
     train = [row for row in train if row.teacher is None]
-    labels, where = label_arrays(list(train))
-    classes = np.rint(labels).astype(int)
-    features = _features()
-    x_train = features.fit_transform([row.response for row in train])
-    x_held = features.transform([row.response for row in held])
-
-    def one(column: int) -> np.ndarray:
-        probs = np.zeros((len(held), 3), np.float32)
-        counts = where[:, column]
-        seen = np.unique(classes[counts, column])
-        if len(seen) < 2:  # nothing to learn: the one label there is, or 0
-            probs[:, (seen[0] if len(seen) else 0) + 1] = 1.0
-            return probs
-        model = LogisticRegression(C=1.0, class_weight="balanced", max_iter=2000)
-        model.fit(x_train[counts], classes[counts, column])
-        probs[:, model.classes_ + 1] = model.predict_proba(x_held)
-        return probs
-
-    # Threads: the products of sparse matrices run outside the interpreter's lock.
-    columns = cast(
-        list[np.ndarray],
-        joblib.Parallel(n_jobs=-1, prefer="threads")(
-            joblib.delayed(one)(column) for column in range(labels.shape[1])
-        ),
-    )
-    probs = np.stack(columns, 1)
-    scores = probs[..., 2] - probs[..., 0]
-    return Answers("TF-IDF + LR", probs.argmax(-1) - 1, scores, probs)
+    return BagOfWords.fit([row.response for row in train], *label_arrays(train))
 
 
 def train_mean(train: Sequence[OfficialRow], held: Sequence[OfficialRow]) -> np.ndarray:
@@ -107,22 +84,12 @@ def tfidf_ridge(
 ) -> np.ndarray:
     """`[N, 10]` float32 in [-1, 1] of N held-out rows: a ridge regression of the scores
     on TF-IDF of prompt and response in one text."""
-    features = _features()
+    features = bag_of_words.features()
     texts = lambda rows: [f"{row.prompt}\n{row.response}" for row in rows]
     x_train = features.fit_transform(texts(train))
     model = Ridge(alpha=1.0).fit(x_train, np.stack([row.scores for row in train]))
     predicted = model.predict(features.transform(texts(held)))
     return np.clip(predicted, -1.0, 1.0).astype(np.float32)
-
-
-def _features() -> Any:
-    """Words and pairs of words, and 3 to 5 letters within words."""
-    return make_union(
-        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2),
-        TfidfVectorizer(
-            analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True, min_df=2
-        ),
-    )
 
 
 def judge(arguments: Arguments) -> dict[str, Any]:

@@ -5,14 +5,22 @@ python -m experiments.fusion RUN
 
 python -m experiments.fusion RUN RUN --out DIR              an ensemble of runs
 
-Both systems are calibrated, their log-probabilities averaged with a fitted weight, and
-classes named with a fitted bias: all on the other folds of prompt clusters. TF-IDF is
+python -m experiments.fusion RUN --write DIR     and an evaluator that has both
+
+Two ways: "even", the mean of both log-probabilities, nothing fitted (--weight moves
+it); and "fitted": both systems are calibrated, averaged with a fitted weight, and
+classes named with a fitted bias, all on the other folds of prompt clusters. TF-IDF is
 fitted on the rows that the first run was trained on. Prints a table, writes report.md
-and figures.json to RUN/fusion-SPLIT/ (or DIR). It measures; no model is written.
+and figures.json to RUN/fusion-SPLIT/ (or the folder of --out).
+
+--write makes DIR an evaluator with the first way: `fulcra score --run DIR`, `fulcra
+evaluate`, experiments.evaluate and experiments.calibrate take it. DIR names the runs,
+which must stay where they are, and holds the bag of words itself.
 """
 
 import dataclasses
 import pathlib
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -24,11 +32,18 @@ import tyro
 from experiments import floors, rundir
 from experiments.calibrate import folds_of
 from experiments.evaluate import Arguments as EvaluateArguments
-from experiments.evaluate import held_out, truth_of
+from experiments.evaluate import held_out, trained_on, truth_of
 from experiments.exits import exit_code
 from experiments.prepare import read_corpus
 from fulcra_jax import scoring
-from fulcra_jax.inference import Decisions, load_predictor
+from fulcra_jax.inference import (
+    BagOfWords,
+    Decisions,
+    Ensemble,
+    load_predictor,
+    members_of,
+    save_ensemble,
+)
 from fulcra_jax.report import evaluation, tables
 
 
@@ -42,6 +57,10 @@ class Arguments:
     """Rows that no run was trained on."""
     out: str = ""
     """A new directory for the report; empty takes one in the first run."""
+    write: str = ""
+    """A new directory for an evaluator that has both, with the weight below."""
+    weight: float = 0.5
+    """Of the bag of words in the mean that is not fitted, and in what is written."""
     folds: int = 5
     """Folds of prompt clusters."""
 
@@ -60,7 +79,7 @@ def fuse(
     Returns:
       Answers by name, and the weight of the second system in each fold.
     """
-    names = ("evaluator", "TF-IDF + LR", "fusion")
+    names = ("evaluator", "TF-IDF + LR", "fitted")
     N, V = truth.labels.shape
     probs = {name: np.zeros((N, V, 3), np.float32) for name in names}
     classes = {name: np.zeros((N, V), np.int32) for name in names}
@@ -98,33 +117,61 @@ def measure(arguments: Arguments) -> dict[str, Any]:
     """Fits both, fuses and reports; returns the figures."""
     if not arguments.runs:
         raise ValueError("fusion: give the directory of at least one run.")
-    run = pathlib.Path(arguments.runs[0])
-    config = rundir.reopen(run)
-    if arguments.out:
-        rundir.check_free(pathlib.Path(arguments.out))
+    if not 0.0 <= arguments.weight <= 1.0:
+        raise ValueError(
+            f"fusion: weight is {arguments.weight}; it should be in [0, 1]."
+        )
+    members, home = members_of(arguments.runs), pathlib.Path(arguments.runs[0])
+    config = rundir.reopen(members[0])
+    for new in (arguments.out, arguments.write):
+        if new:
+            rundir.check_free(pathlib.Path(new))
     corpus = read_corpus(config)
-    wanted = EvaluateArguments(str(run), arguments.split)
+    wanted = EvaluateArguments(str(members[0]), arguments.split)
     split, held = held_out(wanted, corpus, config.policy)
+    for sentence in trained_on(members, held):
+        raise ValueError(f"fusion: {sentence}; a run that has not seen them is needed.")
     truth = truth_of(held)
     fold = folds_of(held, truth.cluster, arguments.folds)
     predictor = load_predictor(arguments.runs, decisions=False)
-    said = predictor.score([row.prompt for row in held], [row.response for row in held])
+    one: Any = predictor
+    if isinstance(predictor, Ensemble):
+        one = predictor.members[0]
+        if predictor.words is not None:
+            raise ValueError(f"fusion: {home} has a bag of words beside it already.")
+    if arguments.write and one.config.link == "tanh":
+        raise ValueError(
+            "fusion: the link 'tanh' gives no probabilities; --write needs another."
+        )
+    texts = [row.prompt for row in held], [row.response for row in held]
+    said = predictor.score(*texts)
     train = corpus.rows["train"]
     print(f"fitting TF-IDF + LR on {len(train)} rows ...", flush=True)
-    words = floors.tfidf(train, held).probs
-    if words is None:
-        raise ValueError("fusion: TF-IDF + LR gave no probabilities.")
+    bag = floors.fit_words(train)
+    words = bag.score(*texts).probs
     answers, weights = fuse(said.base(), words, truth, fold)
-    fused, alone, bag = (
-        answers[name] for name in ("fusion", "evaluator", "TF-IDF + LR")
-    )
+    two = jnp.asarray(said.base()), jnp.asarray(words)
+    even = np.asarray(scoring.log_pool(*two, arguments.weight))
+    plain = [
+        _answers("even", even),
+        _answers("evaluator, as it is", said.base()),
+        _answers("TF-IDF + LR, as it is", words),
+    ]
+    fitted = [answers[name] for name in ("fitted", "evaluator", "TF-IDF + LR")]
     report = {
         "split": split,
+        "weight": arguments.weight,
         "weights": weights,
-        "systems": [evaluation.evaluate(x, truth) for x in (fused, alone, bag)],
-        "differences": [evaluation.compare(fused, x, truth) for x in (alone, bag)],
+        "systems": [evaluation.evaluate(x, truth) for x in (*plain, *fitted)],
+        "differences": [
+            evaluation.compare(three[0], x, truth)
+            for three in (plain, fitted)
+            for x in three[1:]
+        ],
     }
-    folder = pathlib.Path(arguments.out or run / f"fusion-{split}")
+    if arguments.write:
+        _write(pathlib.Path(arguments.write), members, bag, arguments.weight)
+    folder = pathlib.Path(arguments.out or home / f"fusion-{split}")
     folder.mkdir(parents=True, exist_ok=True)
     shown = [
         tables.systems_table(report["systems"]),
@@ -132,12 +179,33 @@ def measure(arguments: Arguments) -> dict[str, Any]:
     ]
     for table in shown:
         tables.show(table, most=9)
-    note = f"weights of TF-IDF + LR by fold: {', '.join(f'{w:.2f}' for w in weights)}"
+    told = ", ".join(f"{weight:.2f}" for weight in weights)
+    note = f"fitted weights of TF-IDF + LR by fold: {told}"
     text = "\n".join(map(tables.markdown, shown))
     (folder / "report.md").write_text(f"# Fusion on {split}\n\n{text}\n{note}\n")
     (folder / "figures.json").write_text(evaluation.dumps(report) + "\n")
     print(f"{note}\nwritten to {folder}/: report.md, figures.json")
+    if arguments.write:
+        print(f"an evaluator with both: fulcra score --run {arguments.write}")
     return report
+
+
+def _answers(name: str, probs: np.ndarray) -> evaluation.Answers:
+    classes = probs.argmax(-1).astype(np.int32) - 1
+    return evaluation.Answers(name, classes, probs[..., 2] - probs[..., 0], probs)
+
+
+def _write(
+    folder: pathlib.Path,
+    members: Sequence[pathlib.Path],
+    bag: BagOfWords,
+    weight: float,
+) -> None:
+    """Writes the evaluator; the configuration beside the bag says of which rows."""
+    words = folder / "words"
+    bag.save(words)
+    shutil.copy(members[0] / "config.py", words / "config.py")
+    save_ensemble(folder, members, words=words, weight=weight)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

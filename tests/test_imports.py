@@ -61,6 +61,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
 # Allowed inside a function only, so that the room imports without it.
 MAY_IMPORT_LATE = {
     "fulcra_jax.convert": {"huggingface_hub"},
+    "fulcra_jax.inference": {"joblib", "sklearn"},
     "fulcra_jax.training": {"tensorboardX", "wandb"},
 }
 

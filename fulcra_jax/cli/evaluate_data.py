@@ -12,7 +12,7 @@ import numpy as np
 
 from fulcra_jax.data import official, rows, source, splits
 from fulcra_jax.data.formats import sniff
-from fulcra_jax.inference import members_of
+from fulcra_jax.inference import members_of, words_of
 
 Split = Literal["held-out", "all", "train", "dev", "test"]
 _SPLIT = re.compile(r".+\.(?P<split>train|dev|valid|validation|test)\.jsonl?")
@@ -134,10 +134,12 @@ def training_prompts(paths: Sequence[str]) -> list[str] | None:
       paths: of runs, of models of runs or of an ensemble of these.
 
     Returns:
-      The prompts of all runs; None if one has no configuration, or its data is gone.
+      The prompts of all runs, and of the words beside them; None if one has no
+      configuration, or its data is gone.
     """
     prompts = []
-    for path in members_of([*paths]):
+    words, _ = words_of([*paths])
+    for path in [*members_of([*paths]), *([words] if words else [])]:
         rows_of_run = _training_rows(path)
         if rows_of_run is None:
             return None

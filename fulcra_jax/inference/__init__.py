@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A trained evaluator -> scores for texts."""
 
+from fulcra_jax.inference.bag_of_words import BagOfWords as BagOfWords
 from fulcra_jax.inference.decisions import Decided as Decided
 from fulcra_jax.inference.decisions import Decisions as Decisions
 from fulcra_jax.inference.decisions import cross_fit as cross_fit
@@ -10,6 +11,7 @@ from fulcra_jax.inference.ensemble import ensemble_id as ensemble_id
 from fulcra_jax.inference.ensemble import load_predictor as load_predictor
 from fulcra_jax.inference.ensemble import members_of as members_of
 from fulcra_jax.inference.ensemble import save_ensemble as save_ensemble
+from fulcra_jax.inference.ensemble import words_of as words_of
 from fulcra_jax.inference.predictor import Predictor as Predictor
 from fulcra_jax.inference.predictor import Scores as Scores
 from fulcra_jax.inference.predictor import evaluator_id as evaluator_id

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Counted words as an evaluator of their own, and as what stands beside another.
+
+On a thousand rows exact statistics of words know things that a small encoder does not,
+as rare insults and names; `Ensemble` takes both. scikit-learn counts and fits. N rows,
+V values, F features, C = 3 classes (-1, 0, +1).
+"""
+
+import json
+import os
+import pathlib
+import zipfile
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from fulcra_jax import _extras
+from fulcra_jax.inference.predictor import Scores
+
+FILE = "bag_of_words.npz"
+"""Its name in a directory."""
+
+_PARTS: tuple[dict[str, Any], ...] = (
+    {"ngram_range": (1, 2)},
+    {"ngram_range": (3, 5), "analyzer": "char_wb"},
+)
+"""Words and pairs of words; 3 to 5 letters within words."""
+
+
+def features(**fields: Any) -> Any:
+    """An unfitted transformer: TF-IDF of words, word pairs and letters within words.
+
+    Args:
+      **fields: of each of the two `TfidfVectorizer`.
+
+    Raises:
+      ModuleNotFoundError: if scikit-learn is missing; it says what brings it.
+    """
+    try:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.pipeline import make_union
+    except ModuleNotFoundError as error:
+        raise _extras.missing("fulcra_jax.inference", "words", error) from None
+    fields = {"sublinear_tf": True, "min_df": 2} | fields
+    return make_union(*(TfidfVectorizer(**part, **fields) for part in _PARTS))
+
+
+class BagOfWords:
+    """TF-IDF of the response and a balanced logistic regression for each value."""
+
+    def __init__(
+        self,
+        vocabularies: Sequence[Sequence[str]],
+        idf: np.ndarray,
+        kernel: np.ndarray,
+        bias: np.ndarray,
+    ) -> None:
+        """Wraps fitted numbers; `fit` and `load` make them.
+
+        Args:
+          vocabularies: two lists of terms, F in all: words and word pairs, letters.
+          idf: `[F]` float, inverse document frequencies in that order.
+          kernel: `[F, V, 3]` float.
+          bias: `[V, 3]` float; -inf for a class that a value has never had.
+
+        Raises:
+          ValueError: if the shapes do not fit together.
+        """
+        F = sum(len(terms) for terms in vocabularies)
+        V = len(bias)
+        shapes = idf.shape, kernel.shape, bias.shape, len(vocabularies)
+        if shapes != ((F,), (F, V, 3), (V, 3), len(_PARTS)):
+            raise ValueError(
+                f"bag_of_words.BagOfWords: {len(vocabularies)} vocabularies of {F} "
+                f"terms, idf {idf.shape}, kernel {kernel.shape}, bias {bias.shape}; "
+                f"should be {len(_PARTS)}, [F], [F, V, 3], [V, 3]."
+            )
+        self.vocabularies = tuple(list(terms) for terms in vocabularies)
+        self.idf, self.bias = idf.astype(np.float64), bias.astype(np.float64)
+        self.kernel = kernel.astype(np.float32)
+        self._features: Any = None
+
+    @property
+    def num_values(self) -> int:
+        """V."""
+        return len(self.bias)
+
+    @classmethod
+    def fit(
+        cls, responses: Sequence[str], labels: np.ndarray, where: np.ndarray
+    ) -> "BagOfWords":
+        """Counts the words of N responses and fits each value's classes.
+
+        A value with one class among its labels has always that, one without labels 0.
+
+        Args:
+          responses: N texts.
+          labels: `[N, V]` float in [-1, 1]; the nearest of -1, 0, +1 counts.
+          where: `[N, V]` bool, which labels there are.
+
+        Raises:
+          ModuleNotFoundError: if scikit-learn is missing.
+          ValueError: if the shapes disagree, or no term occurs in two responses.
+
+        >>> texts = ["gold and gold", "more gold", "only sand", "sand again"]
+        >>> labels = np.array([[1.0], [1.0], [-1.0], [-1.0]])
+        >>> words = BagOfWords.fit(texts, labels, labels == labels)
+        >>> words.score(["", ""], ["gold", "sand"]).classes().tolist()
+        [[1], [-1]]
+        """
+        if not len(responses) == len(labels) == len(where) or labels.ndim != 2:
+            raise ValueError(
+                f"bag_of_words.fit: {len(responses)} responses, labels {labels.shape}, "
+                f"where {where.shape}; expected N, [N, V], [N, V]."
+            )
+        union = features()
+        import joblib
+        from sklearn.linear_model import LogisticRegression
+
+        x = union.fit_transform(responses)
+        classes = np.rint(labels).astype(int)
+        V = labels.shape[1]
+        kernel = np.zeros((x.shape[1], V, 3), np.float32)
+        bias = np.full((V, 3), -np.inf)
+
+        def one(column: int) -> None:
+            counts = where[:, column]
+            seen = np.unique(classes[counts, column])
+            if len(seen) < 2:  # nothing to learn: the one label there is, or 0
+                bias[column, (seen[0] if len(seen) else 0) + 1] = 0.0
+                return
+            model = LogisticRegression(C=1.0, class_weight="balanced", max_iter=2000)
+            model.fit(x[counts], classes[counts, column])
+            # Of two classes it fits one row, the second's logit over the first's.
+            own = model.classes_[-len(model.coef_) :] + 1
+            bias[column, model.classes_ + 1] = 0.0
+            kernel[:, column, own] = model.coef_.T
+            bias[column, own] = model.intercept_
+
+        # Threads: products of sparse matrices run outside the interpreter's lock.
+        joblib.Parallel(n_jobs=-1, prefer="threads")(
+            joblib.delayed(one)(column) for column in range(V)
+        )
+        parts = [part for _, part in union.transformer_list]
+        found = cls(
+            [part.get_feature_names_out().tolist() for part in parts],
+            np.concatenate([part.idf_ for part in parts]),
+            kernel,
+            bias,
+        )
+        found._features = union
+        return found
+
+    def score(
+        self,
+        prompts: Sequence[str],
+        responses: Sequence[str],
+        *,
+        progress: Callable[[int], None] | None = None,
+    ) -> Scores:
+        """What the words of N responses say; the prompts are not read.
+
+        Args:
+          prompts: N texts.
+          responses: N texts.
+          progress: called with N at the end.
+
+        Raises:
+          ValueError: if the numbers of texts differ.
+        """
+        N = len(responses)
+        if len(prompts) != N:
+            raise ValueError(
+                f"bag_of_words.score: {len(prompts)} prompts and {N} responses; there "
+                "should be as many."
+            )
+        F, V = self.kernel.shape[:2]
+        if N:
+            x = self._transformer().transform(responses)
+            linear = np.asarray(x @ self.kernel.reshape(F, V * 3))
+        else:
+            linear = np.zeros((0, V * 3))
+        logits = linear.reshape(N, V, 3) + self.bias
+        exp = np.exp(logits - logits.max(-1, keepdims=True))
+        probs = (exp / exp.sum(-1, keepdims=True)).astype(np.float32)
+        if progress:
+            progress(N)
+        return Scores(probs[..., 2] - probs[..., 0], probs)
+
+    def save(self, path: str | pathlib.Path) -> None:
+        """Writes bag_of_words.npz to a directory."""
+        folder = pathlib.Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        terms = json.dumps(self.vocabularies).encode()
+        temporary = folder / f".{FILE}.{os.getpid()}"
+        with temporary.open("wb") as file:
+            np.savez_compressed(
+                file,
+                vocabularies=np.frombuffer(terms, np.uint8),
+                idf=self.idf,
+                kernel=self.kernel,
+                bias=self.bias,
+            )
+        temporary.replace(folder / FILE)
+
+    @classmethod
+    def load(cls, path: str | pathlib.Path) -> "BagOfWords":
+        """Reads a directory that `save` wrote; nothing in it is executed.
+
+        Raises:
+          FileNotFoundError: if there is no bag_of_words.npz in it.
+          ValueError: if that is damaged.
+        """
+        file = pathlib.Path(path) / FILE
+        if not file.is_file():
+            raise FileNotFoundError(f"{path}: there is no {FILE} in it.")
+        try:
+            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as held:
+                terms = json.loads(held["vocabularies"].tobytes())
+                return cls(terms, held["idf"], held["kernel"], held["bias"])
+        except (ValueError, KeyError, TypeError, EOFError, OSError, RecursionError,
+                zipfile.BadZipFile) as error:  # fmt: skip
+            raise ValueError(f"{file}: is no bag of words ({error!s:.120}).") from None
+
+    def _transformer(self) -> Any:
+        if self._features is None:
+            union = features()
+            begin = 0
+            for (_, part), terms in zip(
+                union.transformer_list, self.vocabularies, strict=True
+            ):
+                end = begin + len(terms)
+                part.set_params(vocabulary=cast(Any, terms))
+                part.idf_ = self.idf[begin:end]
+                begin = end
+            self._features = union
+        return self._features
