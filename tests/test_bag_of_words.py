@@ -2,6 +2,7 @@
 """A bag of words as an evaluator, beside others, on disk; the commands that use it."""
 
 import json
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -78,15 +79,17 @@ def test_damaged_files_are_refused_by_name(bag, tmp_path, damage):
     bag.save(tmp_path)
     file = tmp_path / bag_of_words.FILE
     with np.load(file) as held:
-        arrays = dict(held)
+        arrays: dict[str, Any] = dict(held)
     if damage == "cut":
         file.write_bytes(file.read_bytes()[:200])
     elif damage == "other":
         file.write_bytes(b"no archive at all")
     elif damage == "pickle":
-        np.savez(file, **(arrays | {"idf": np.array([{}], object)}))
+        changed: dict[str, Any] = arrays | {"idf": np.array([{}], object)}
+        np.savez(file, **changed)
     else:
-        np.savez(file, **(arrays | {"idf": arrays["idf"][:-1]}))
+        changed = arrays | {"idf": arrays["idf"][:-1]}
+        np.savez(file, **changed)
     with pytest.raises(ValueError, match=rf"{bag_of_words.FILE}: is no bag of words"):
         BagOfWords.load(tmp_path)
 
@@ -201,11 +204,15 @@ def test_fusion_writes_an_evaluator_that_commands_take(run, tmp_path, capsys):
     assert loaded.decisions is not None
     again = tmp_path / "again"
     assert calibrate.main([str(both), "--out", str(again), "--folds", "2"]) == 0
-    assert inference.load_predictor(again).words.num_values == len(values.BASIC)
+    recalibrated = inference.load_predictor(again)
+    assert isinstance(recalibrated, Ensemble)
+    assert recalibrated.words is not None
+    assert recalibrated.words.num_values == len(values.BASIC)
 
     # The rows of the run are known, so near duplicates of them are told.
     prompts = evaluate_data.training_prompts([str(both)])
-    assert len(prompts) == 2 * len(evaluate_data.training_prompts([str(run)]))
+    assert prompts == 2 * (evaluate_data.training_prompts([str(run)]) or [])
+    assert prompts
     capsys.readouterr()
     asked = ["--prompt", "Why?", "--response", "Because."]
     assert cli.main(["score", "--run", str(both), *asked]) == 0
