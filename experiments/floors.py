@@ -6,7 +6,8 @@ TF-IDF + LR: words and pairs of words, and 3 to 5 letters within words, of the r
 alone; one balanced logistic regression per value. A bag of words with exact statistics
 is hard to beat on a thousand rows.
 TF-IDF + ridge, for another evaluator's scores: the same features of prompt and response
-in one text, and a linear regression.
+in one text, and a linear regression. Beside a run it is also averaged with it: does
+the run know what the words do not?
 
 python -m experiments.floors --data FOLDER              on labels and on scores
 python -m experiments.floors --data FOLDER --run RUN    a run beside them, paired
@@ -167,7 +168,9 @@ def _judge_scores(
         said = predictor.score(
             [row.prompt for row in held], [row.response for row in held]
         )
+        ridge = systems["TF-IDF + ridge"]
         systems = {"run": said.scores} | systems
+        systems["run & TF-IDF + ridge"] = (said.scores + ridge) / 2
     seed = arguments.seed
     figures = [
         teacher.evaluate(name, x, truth, seed=seed) for name, x in systems.items()
@@ -176,10 +179,12 @@ def _judge_scores(
     for one in figures:
         tables.show(teacher.agreement_table([one]))
     differences = []
-    if len(systems) == 2:
-        (name, ours), (floor, theirs) = systems.items()
-        differences = [teacher.compare((name, floor), ours, theirs, truth, seed=seed)]
-        tables.show(teacher.differences_table(differences))
+    if predictor is not None:
+        run, floor, both = systems
+        for pair in ((run, floor), (both, floor), (both, run)):
+            ours, theirs = (systems[name] for name in pair)
+            differences.append(teacher.compare(pair, ours, theirs, truth, seed=seed))
+            tables.show(teacher.differences_table(differences[-1:]))
     return {"systems": figures, "differences": differences}
 
 

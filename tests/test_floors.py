@@ -60,10 +60,13 @@ def test_a_run_stands_beside_the_floors(folder, capsys):
     names = [system["name"] for system in found["labels"]["systems"]]
     assert names == ["run", "majority", "TF-IDF + LR"]
     assert found["labels"]["systems"][2]["pooled"]["accuracy"] == 1.0
-    run, ridge = found["official_scores"]["systems"]
+    run, ridge, both = found["official_scores"]["systems"]
     assert ridge["all"]["values"]["Power"]["r2"] > 0.5
-    [difference] = found["official_scores"]["differences"]
+    difference, other, _ = found["official_scores"]["differences"]
     assert difference["name"] == "run - TF-IDF + ridge"
+    assert other["name"] == "run & TF-IDF + ridge - TF-IDF + ridge"
+    # The squared error of a mean is no more than the mean of the squared errors.
+    assert both["all"]["mse"] <= (run["all"]["mse"] + ridge["all"]["mse"]) / 2
     want = run["all"]["r2_pooled"] - ridge["all"]["r2_pooled"]
     assert difference["all"]["r2_pooled"]["difference"] == pytest.approx(want)
 
