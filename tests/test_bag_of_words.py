@@ -74,7 +74,7 @@ def test_what_is_saved_says_the_same(bag, tmp_path):
     assert one == two
 
 
-@pytest.mark.parametrize("damage", ["cut", "other", "pickle", "shape"])
+@pytest.mark.parametrize("damage", ["cut", "other", "pickle", "shape", "terms"])
 def test_damaged_files_are_refused_by_name(bag, tmp_path, damage):
     bag.save(tmp_path)
     file = tmp_path / bag_of_words.FILE
@@ -86,6 +86,10 @@ def test_damaged_files_are_refused_by_name(bag, tmp_path, damage):
         file.write_bytes(b"no archive at all")
     elif damage == "pickle":
         changed: dict[str, Any] = arrays | {"idf": np.array([{}], object)}
+        np.savez(file, **changed)
+    elif damage == "terms":
+        numbers = json.dumps([[*range(len(arrays["idf"]))], []]).encode()
+        changed = arrays | {"vocabularies": np.frombuffer(numbers, np.uint8)}
         np.savez(file, **changed)
     else:
         changed = arrays | {"idf": arrays["idf"][:-1]}
@@ -158,6 +162,8 @@ def test_beside_an_evaluator_it_is_the_log_pool(tmp_path, bag):
         {"members": ["a"], "words": 3, "weight": 0.5},
         {"members": ["a"], "words": "b", "weight": "much"},
         {"members": ["a"], "words": "b", "weight": True},
+        {"members": ["a"], "words": "b", "weight": float("nan")},
+        {"members": ["a"], "words": "b", "weight": 1.5},
         {"members": [], "words": "b", "weight": 0.5},
     ],
 )

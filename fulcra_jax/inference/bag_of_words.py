@@ -218,6 +218,8 @@ class BagOfWords:
         try:
             with file.open("rb") as opened, np.load(opened, allow_pickle=False) as held:
                 terms = json.loads(held["vocabularies"].tobytes())
+                if not all(isinstance(term, str) for part in terms for term in part):
+                    raise TypeError("a term is no text")
                 return cls(terms, held["idf"], held["kernel"], held["bias"])
         except (ValueError, KeyError, TypeError, EOFError, OSError, RecursionError,
                 zipfile.BadZipFile) as error:  # fmt: skip

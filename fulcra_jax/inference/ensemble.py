@@ -210,10 +210,11 @@ def _parts_of(paths: Paths) -> _Parts:
         or not isinstance(words, str | None)
         or isinstance(weight, bool)
         or not isinstance(weight, int | float)
+        or not 0.0 <= weight <= 1.0
     ):
         raise ValueError(
             f"{path}: should be a list of directories, or an object with such a list "
-            "as members, a directory as words and a number as weight."
+            "as members, a directory as words and a number in [0, 1] as weight."
         )
     folder = path.parent
     return (
