@@ -30,6 +30,9 @@ OUT holds a table as Markdown, CSV and picture for each part, and all in report.
 A recipe is variants joined by "+", as query+ordinal; --list names them. A finished cell
 is a row of CELLS/cells.csv with its predictions beside it, and is not trained again,
 also on another machine that has that folder; a killed one resumes from its checkpoint.
+With a small encoder on two CPU cores a cell takes four to eight minutes, so `screen`
+takes two to three hours; `final` says first how many cells it has, of which those of
+"prompted" take ten times as long.
 Two processes may work on the same folder with different --recipes.
 
 A head of your own: a module on the path that calls fulcra_jax.models.register_head and
@@ -43,21 +46,21 @@ import os
 import pathlib
 import shutil
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 import jax
+import numpy as np
 import tyro
 
 from experiments.exits import exit_code
 from experiments.heads import running, tables, variants, zero_shot
-from experiments.heads.cells import DEFAULT, Cells, Key
+from experiments.heads.cells import DEFAULT, Cell, Cells, Key
 from experiments.recipes import RECIPES
 from fulcra_jax import models
 from fulcra_jax.data import sample
 
-Stage = Literal["screen", "final", "zero-shot", "report"]
+Stage = Literal["screen", "final", "zero-shot", "report", ""]
 FINAL = ("shared", "query", "tokens", "film", "prompted-packed", "prompted")
 ONE_SEED = ("prompted",)
 
@@ -66,8 +69,8 @@ ONE_SEED = ("prompted",)
 class Arguments:
     """What is compared on which rows."""
 
-    stage: Annotated[Stage, tyro.conf.Positional]
-    """screen, final, zero-shot or report."""
+    stage: Annotated[Stage, tyro.conf.Positional] = ""
+    """screen, final, zero-shot or report; --list needs none."""
     data: str = ""
     """A folder in FULCRA's format; empty takes the embedded corpus (--size debug)."""
     encoder: str = ""
@@ -95,6 +98,11 @@ class Arguments:
     """Name the variants and stop."""
 
     def __post_init__(self) -> None:
+        if not self.stage and not self.list:
+            raise ValueError(
+                "compare_heads: give a stage: screen, final, zero-shot or report; "
+                "--help says what they do."
+            )
         for field, low, high in (("seeds", 1, 100), ("folds", 0, 5)):
             if not low <= getattr(self, field) <= high:
                 raise ValueError(
@@ -111,8 +119,7 @@ def compare(arguments: Arguments) -> None:
     """Runs what is missing of a stage, then writes its tables."""
     models.load_registered()
     if arguments.list:
-        for name, (text, _) in variants.VARIANTS.items():
-            print(f"{name:18} {text}")
+        print(variants.listed(RECIPES["small"][1]))
         return
     setting, cells = setting_of(arguments), Cells(cells_folder(arguments))
     if arguments.stage == "zero-shot":
@@ -222,21 +229,36 @@ def run_missing(setting: running.Setting, cells: Cells, wanted: Sequence[Key]) -
         f"{len(wanted) - len(missing)} of {len(wanted)} cells are finished", flush=True
     )
     _keep_programs(setting.out / "programs")
-    spent: list[float] = []
+    if missing:
+        print(_time_left(finished.values(), missing), flush=True)
     for number, key in enumerate(missing, 1):
         if key in cells.read():  # another process was faster
             continue
         print(f"--- cell {number} of {len(missing)}: {key}", flush=True)
-        begun = time.monotonic()
         cell = running.run_cell(setting, key, cells)
-        if key.recipe not in running.FLOORS:
-            spent.append(time.monotonic() - begun)
-        left = (len(missing) - number) * (sum(spent) / len(spent) if spent else 0.0)
         print(
             f"--- {key}: macro-F1 {cell.macro_f1:.3f}, F1 -1 {cell.f1_opposed:.3f}, "
-            f"{cell.seconds:.0f} s; about {left / 60:.0f} minutes left",
+            f"{cell.seconds:.0f} s; "
+            + _time_left(cells.read().values(), missing[number:]),
             flush=True,
         )
+
+
+def _time_left(finished: Iterable[Cell], missing: Sequence[Key]) -> str:
+    """How long the missing cells take if each takes as its recipe's finished ones did,
+    or, of a recipe without one, as the others at as many encoder passes."""
+    trained = [cell for cell in finished if cell.recipe not in running.FLOORS]
+    waiting = [key for key in missing if key.recipe not in running.FLOORS]
+    if waiting and not trained:
+        return f"{len(waiting)} cells to train; the first tells how long one takes"
+    usual = [cell.seconds for cell in trained if cell.passes == 1]
+    left = 0.0
+    for key in waiting:
+        same = [cell.seconds for cell in trained if cell.recipe == key.recipe]
+        many = 10.0 if not same and key.recipe.split("+")[0] in ONE_SEED else 1.0
+        left += many * float(np.median(same or usual or [c.seconds for c in trained]))
+    amount = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
+    return f"{len(waiting)} cells to train, about {amount} in all"
 
 
 def _keep_programs(folder: pathlib.Path) -> None:

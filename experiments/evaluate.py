@@ -78,6 +78,7 @@ def evaluate(arguments: Arguments) -> dict[str, Any]:
         print(f"warning: {sentence}; the figures flatter.")
     if predictor.decisions is not None:
         tell_decisions(predictor.decisions, held)
+    print(f"scoring {len(held)} rows ...", flush=True)
     answers = predictor.score(
         [row.prompt for row in held], [row.response for row in held]
     )

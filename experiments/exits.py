@@ -110,7 +110,7 @@ class Stop:
         self._at = time.monotonic()
         when = f" after {_ECHO:.0f} s" if name == "SIGTERM" else ""
         print(
-            f"\n{name}: stopping after this step; once more{when} stops at once",
+            f"\n{name}: stopping after a step or two; once more{when} stops at once",
             file=sys.stderr,
             flush=True,
         )

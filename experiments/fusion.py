@@ -7,11 +7,12 @@ python -m experiments.fusion RUN RUN --out DIR              an ensemble of runs
 
 python -m experiments.fusion RUN --write DIR     and an evaluator that has both
 
-Two ways: "even", the mean of both log-probabilities, nothing fitted (--weight moves
-it); and "fitted": both systems are calibrated, averaged with a fitted weight, and
-classes named with a fitted bias, all on the other folds of prompt clusters. TF-IDF is
-fitted on the rows that the first run was trained on. Prints a table, writes report.md
-and figures.json to RUN/fusion-SPLIT/ (or the folder of --out).
+"run" is the evaluator, "words" TF-IDF + LR, fitted on the rows that the first run was
+trained on, "both" the mean of their log-probabilities (--weight moves it): nothing is
+fitted on the rows that are judged. "decided": each of the three calibrated, the weight
+fitted, and classes named with a fitted bias, all on the other folds of prompt clusters.
+Prints tables, writes report.md and figures.json to RUN/fusion-SPLIT/ (or the folder of
+--out).
 
 --write makes DIR an evaluator with the first way: `fulcra score --run DIR`, `fulcra
 evaluate`, experiments.evaluate and experiments.calibrate take it. DIR names the runs,
@@ -79,7 +80,7 @@ def fuse(
     Returns:
       Answers by name, and the weight of the second system in each fold.
     """
-    names = ("evaluator", "TF-IDF + LR", "fitted")
+    names = ("run, decided", "words, decided", "both, decided")
     N, V = truth.labels.shape
     probs = {name: np.zeros((N, V, 3), np.float32) for name in names}
     classes = {name: np.zeros((N, V), np.int32) for name in names}
@@ -153,11 +154,12 @@ def measure(arguments: Arguments) -> dict[str, Any]:
     two = jnp.asarray(said.base()), jnp.asarray(words)
     even = np.asarray(scoring.log_pool(*two, arguments.weight))
     plain = [
-        _answers("even", even),
-        _answers("evaluator, as it is", said.base()),
-        _answers("TF-IDF + LR, as it is", words),
+        _answers("both", even),
+        _answers("run", said.base()),
+        _answers("words", words),
     ]
-    fitted = [answers[name] for name in ("fitted", "evaluator", "TF-IDF + LR")]
+    names = "both, decided", "run, decided", "words, decided"
+    fitted = [answers[name] for name in names]
     report = {
         "split": split,
         "weight": arguments.weight,
@@ -177,10 +179,11 @@ def measure(arguments: Arguments) -> dict[str, Any]:
         tables.systems_table(report["systems"]),
         tables.differences_table(report["differences"]),
     ]
-    for table in shown:
-        tables.show(table, most=9)
+    tables.show(shown[0], most=6)  # what fits 80 characters; report.md has all
+    for pair in (report["differences"][:2], report["differences"][2:]):
+        tables.show(tables.differences_table(pair))
     told = ", ".join(f"{weight:.2f}" for weight in weights)
-    note = f"fitted weights of TF-IDF + LR by fold: {told}"
+    note = f"weights of the words that were fitted, by fold: {told}"
     text = "\n".join(map(tables.markdown, shown))
     (folder / "report.md").write_text(f"# Fusion on {split}\n\n{text}\n{note}\n")
     (folder / "figures.json").write_text(evaluation.dumps(report) + "\n")

@@ -66,6 +66,8 @@ class Loop:
         late: tuple[int, step.Metrics, jax.Array] | None = None
         figures: Figures = {}
         with Progress(begun, self.steps, self.meter) as progress, self.trace:
+            if begun < self.steps:
+                progress.say("compiling the first step ...")
             for number, batch in self._batches(begun):
                 self.trace.step(number, state)
                 placed = sharding.place_batch(batch, config.batch_size, self.mesh)
@@ -75,6 +77,8 @@ class Loop:
                 self._count(batch)
                 # One step late: the device computes this step while the last is read.
                 wish = late is not None and self._settle(late, progress)
+                # Alone there is nobody to agree with, and a step may take minutes.
+                wish |= self.stop.asked and jax.process_count() == 1
                 done, late = number + 1, (number + 1, *told)
                 if wish and done < self.steps:
                     self._settle(late, progress)
@@ -166,6 +170,8 @@ class Loop:
         return text + "try a lower --optimizer.peak-lr or --optimizer.clip-norm 1."
 
     def _look(self, done: int, state: step.TrainState, progress: Progress) -> Figures:
+        if done == self.steps:
+            progress.say("judging the dev rows ...")
         with self.meter.paused():
             figures = self.look(state)
         self.writers.write(done, "dev", figures)

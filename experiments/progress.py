@@ -15,6 +15,9 @@ from fulcra_jax.training.meter import Meter
 
 _QUIET = 10.0
 """Seconds between lines where the output is no terminal."""
+_ENOUGH = 5.0
+"""Seconds of timed steps from which on a speed is one: the first dispatches wait for
+nothing, so that a few of them alone look infinitely fast."""
 
 
 class Progress:
@@ -87,9 +90,9 @@ class Progress:
         return said
 
     def _left(self, number: int, steps: int, seconds: float) -> list[str]:
-        """The time left, once a step besides the first, which compiles, was timed."""
+        """The time left, once steps besides the first, which compiles, were timed."""
         first, start = self._first or (steps, seconds)
-        if steps <= first:
+        if steps <= first or seconds - start < _ENOUGH:
             return []
         left = (seconds - start) / (steps - first) * (self._steps - number)
         return [f"ETA {datetime.timedelta(seconds=round(left))}"]

@@ -69,6 +69,7 @@ def evaluate(
     corpus = source.read_valueeval(_source(config))
     held = held_out(corpus, split, data)
     predictor = Predictor.load(run, names=valueeval.CATEGORIES, decisions=False)
+    print(f"scoring {len(held.rows)} arguments ...", flush=True)
     ours = fitted = probs_of(predictor, held.rows)
     if held.rows is not held.fitted_on:
         fitted = probs_of(predictor, held.fitted_on)

@@ -191,8 +191,8 @@ def test_fusion_writes_an_evaluator_that_commands_take(run, tmp_path, capsys):
     figures = json.loads((tmp_path / "report" / "figures.json").read_text())
     names = [system["name"] for system in figures["systems"]]
     assert names == [
-        "even", "evaluator, as it is", "TF-IDF + LR, as it is",
-        "fitted", "evaluator", "TF-IDF + LR",
+        "both", "run", "words",
+        "both, decided", "run, decided", "words, decided",
     ]  # fmt: skip
 
     # What was measured is what was written.

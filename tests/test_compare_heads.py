@@ -279,8 +279,16 @@ def test_what_cannot_be_compared_is_told_in_a_sentence(arguments, message, capsy
 
 
 def test_variants_are_listed(capsys):
-    assert compare_heads.main(["report", "--list"]) == 0
-    assert "relevance times sign" in capsys.readouterr().out
+    assert compare_heads.main(["--list"]) == 0
+    heads, joined = capsys.readouterr().out.split('joined to a head by "+":')
+    assert "relevance times sign [FactoredHead]" in heads
+    assert "hidden layer on the first token" in heads
+    assert "[HierarchicalHead]" in heads
+    assert "focal loss, gamma 2" in joined
+    assert "the 54 items too" in joined
+    with pytest.raises(SystemExit):
+        compare_heads.main([])
+    assert "give a stage: screen, final," in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -49,8 +49,8 @@ def test_the_debug_size_has_folds_and_all_tables_in_one_file(debug, tmp_path, ca
     compare_heads.compare(debug("final"))
     text = (tmp_path / "report.md").read_text()
     order = [text.index(f"## {name}") for name in (
-        "screening dev: dev", "heads dev: dev", "heads folds: 2 folds, pooled",
-        "zero-shot",
+        "screening dev: judged on dev", "heads dev: judged on dev",
+        "heads folds: 2 folds, pooled", "zero-shot",
     )]  # fmt: skip
     assert order == sorted(order)
     with (tmp_path / "heads-folds-differences.csv").open() as file:
@@ -87,8 +87,8 @@ def test_what_cannot_be_checked_is_said(debug, tmp_path):
     settings, notes = tables.checked(setting, cells, finished, encoder_known=False)
     assert [key.recipe for key in settings] == ["majority"]
     assert notes == [
-        "Not checked against a configuration, as the encoder is not given: query, "
-        "shared."
+        "Not checked against a configuration, as the encoder is not given "
+        "(--encoder): query, shared."
     ]
     settings, notes = tables.checked(setting, cells, finished, encoder_known=True)
     assert settings == {key: cell.settings for key, cell in finished.items()}

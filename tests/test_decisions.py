@@ -220,8 +220,11 @@ def test_ensembles_that_make_no_sense_are_refused(folders, tmp_path):
     (tmp_path / "ensemble.json").write_text("{}")
     with pytest.raises(ValueError, match="should be a list of directories"):
         inference.load_predictor(tmp_path)
-    with pytest.raises(ValueError, match="is an ensemble; give"):
+    with pytest.raises(ValueError, match="is an ensemble and stands among"):
         inference.load_predictor([tmp_path, folders[0]])
+    inference.save_ensemble(tmp_path, folders[:2])
+    with pytest.raises(ValueError, match=r"an ensemble; inference.load_predictor"):
+        inference.Predictor.load(tmp_path)
     alone = inference.load_predictor([folders[2]]).score(*TEXTS)
     assert np.isnan(alone.probs).all()
     assert jnp.isfinite(jnp.asarray(alone.scores)).all()

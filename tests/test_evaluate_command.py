@@ -212,6 +212,7 @@ def test_prompts_near_those_of_training_are_told(model, messy, tmp_path, capsys)
     assert len(evaluate_data.training_prompts([str(run)])) == 2
     assert cli.main(["evaluate", "--run", str(run), "--data", messy, *FEW]) == 0
     said = " ".join(capsys.readouterr().out.split())
+    assert said.index("warning: 20% of the labelled rows") < said.index("figures per")
     assert "2 of 10 (20.0%) have a prompt that is a near duplicate of one of 2" in said
     assert "without them: accuracy" in said
     (data / "x.train.jsonl").unlink()

@@ -54,6 +54,28 @@ def test_no_speed_is_shown_of_a_step_that_was_only_dispatched(clock, capsys):
     assert capsys.readouterr().out == "step 1/100  loss 2.0000\n"
 
 
+def test_a_wait_that_counts_as_compiling_gives_no_negative_time_left(clock, capsys):
+    # The wait for the first step lies between two dispatches, of which the second
+    # compiles: it is left out, though it was over when the clock was read first.
+    meter = Meter(clock=lambda: clock.now)
+    with Progress(0, 100, meter) as shown:
+        meter.count(8, 100, 128)
+        clock.now += 0.001
+        meter.count(8, 100, 128)
+        clock.now += 15.0
+        shown.show(1, 2.0)
+        clock.now += 20.0
+        meter.count(8, 100, 128, compiled=True)
+        shown.show(2, 2.0)
+        clock.now += 0.001
+        meter.count(8, 100, 128)
+        clock.now += 10.0
+        shown.show(3, 2.0)
+    assert capsys.readouterr().out.splitlines() == [
+        f"step {number}/100  loss 2.0000" for number in (1, 2, 3)
+    ]
+
+
 def test_a_new_shape_that_compiles_does_not_prolong_the_time_left(clock, capsys):
     meter = Meter(clock=lambda: clock.now)
     with Progress(0, 104, meter) as shown:

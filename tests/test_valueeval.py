@@ -53,7 +53,9 @@ def test_a_byte_order_mark_crlf_and_columns_in_another_order_are_read(tmp_path):
     assert (rows[0].response, rows[0].prompt) == ("it helps", "against: We should")
     assert not rejects
     assert notes[0] == "arguments-x.tsv: columns that are not used: Part"
-    assert notes[1] == "labels-x.tsv: does not exist, so no argument has a label"
+    assert (
+        notes[1] == "labels-x.tsv: does not exist, so none of its arguments has a label"
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
+import matplotlib.ticker
 
 matplotlib.use("Agg")  # files only: no display is needed
 import matplotlib.pyplot as plt
@@ -150,37 +151,83 @@ def _write_differences(summary: Summary, path: pathlib.Path) -> None:
 
 
 def cost_quality(summary: Summary, path: pathlib.Path, title: str) -> None:
-    """FLOPs of judging a response against macro-F1, with intervals; trained systems
-    alone, as what is made of them costs the same."""
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    """Left, macro-F1 of all systems with intervals, the best on top; right, FLOPs of
+    judging a response against macro-F1 of the trained ones, by their numbers."""
     column = FIGURES.index("macro_f1")
-    costs = [0.0]
-    for place, system in enumerate(summary.systems):
-        if system.recipe != system.cells[0].recipe:
-            continue
+    order = np.argsort(summary.mean[:, column], kind="stable")
+    rows = len(order)
+    figure, (forest, plane) = plt.subplots(
+        1, 2, figsize=(11, max(3.5, 0.8 + 0.28 * rows)), layout="constrained",
+        width_ratios=[3, 2],
+    )  # fmt: skip
+    trained: list[tuple[float, int]] = []  # cost, system
+    for row, place in enumerate(order):
+        system = summary.systems[place]
+        middle, error = _with_error(summary, place, column)
+        plain = system.recipe == system.cells[0].recipe
         cost = float(np.mean([cell.gflops for cell in system.cells]))
-        costs.append(cost)
-        middle = summary.mean[place, column]
-        low, high = summary.interval[place, column]
-        if not cost:
-            axes.axhline(middle, color="#9aa5b1", linestyle="--", linewidth=1)
-            axes.annotate(
-                system.recipe, (0.01, middle), xycoords=("axes fraction", "data"),
-                fontsize=8, va="bottom",
-            )  # fmt: skip
-            continue
-        error = np.maximum(0.0, [[middle - low], [high - middle]])
-        axes.errorbar(cost, middle, yerr=error, fmt="o", color="#1b6ca8", capsize=2)
-        axes.annotate(
-            system.recipe, (cost, middle), fontsize=8,
-            textcoords="offset points", xytext=(5, 3),
+        color = "#1b6ca8" if plain and cost else "#9aa5b1"
+        forest.errorbar(middle, row, xerr=error, fmt="o", color=color, capsize=2)
+        if plain and cost:
+            trained.append((cost, int(place)))
+    forest.set_yticks(
+        range(rows),
+        [f"{summary.systems[p].recipe}  {rows - row}" for row, p in enumerate(order)],
+        fontsize=8,
+    )
+    forest.set_xlabel("macro-F1, pooled cells")
+    for place, shown in _dodged(trained):
+        middle, error = _with_error(summary, place, column)
+        plane.errorbar(shown, middle, yerr=error, fmt="o", color="#1b6ca8", capsize=2)
+        number = rows - int(np.flatnonzero(order == place)[0])
+        plane.annotate(
+            str(number), (shown, middle + error[1][0]), fontsize=8, ha="center",
+            textcoords="offset points", xytext=(0, 3),
         )  # fmt: skip
-    axes.set_xscale("log")
-    if max(costs):  # a wide axis: costs that differ in the fourth digit are equal
-        axes.set_xlim(min(c for c in costs if c) / 2, max(costs) * 3)
-    axes.set_xlabel("GFLOPs to judge one response, forward")
-    axes.set_ylabel("macro-F1, pooled cells")
-    axes.grid(alpha=0.3)
-    axes.set_title(title, fontsize=10)
+    for place, system in enumerate(summary.systems):
+        if not system.cells[0].gflops and system.recipe == system.cells[0].recipe:
+            level = summary.mean[place, column]
+            plane.axhline(level, color="#9aa5b1", linestyle="--", linewidth=1)
+            plane.annotate(
+                system.recipe, (0.99, level), xycoords=("axes fraction", "data"),
+                fontsize=8, ha="right", va="bottom",
+            )  # fmt: skip
+    if trained:  # a wide axis: costs that differ in the fourth digit are equal
+        costs = [cost for cost, _ in trained]
+        plane.set_xscale("log")
+        plane.set_xlim(min(costs) / 2, max(costs) * 2)
+        for axis in (plane.xaxis.set_major_formatter, plane.xaxis.set_minor_formatter):
+            axis(matplotlib.ticker.FormatStrFormatter("%.3g"))
+        plane.tick_params(axis="x", which="both", labelsize=7)
+    plane.set_xlabel("GFLOPs to judge one response, forward")
+    plane.set_ylabel("macro-F1")
+    for axes in (forest, plane):
+        axes.grid(alpha=0.3)
+    figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+def _with_error(
+    summary: Summary, place: int, column: int
+) -> tuple[float, list[list[float]]]:
+    """A figure, and how far its interval reaches down and up."""
+    middle = float(summary.mean[place, column])
+    low, high = (float(end) for end in summary.interval[place, column])
+    return middle, [[max(0.0, middle - low)], [max(0.0, high - middle)]]
+
+
+def _dodged(trained: Sequence[tuple[float, int]]) -> list[tuple[int, float]]:
+    """(system, where it is drawn): costs within a tenth stand side by side."""
+    groups: list[list[tuple[float, int]]] = []
+    for entry in sorted(trained):
+        if groups and entry[0] < 1.1 * groups[-1][0][0]:
+            groups[-1].append(entry)
+        else:
+            groups.append([entry])
+    found = []
+    for group in groups:
+        for number, (_, place) in enumerate(group):
+            step = 1.06 ** (number - (len(group) - 1) / 2)
+            found.append((place, group[0][0] * step))
+    return found

@@ -47,9 +47,13 @@ def checked(
                 f"configuration ({finished[key].settings}, now {settings[key]})."
             )
     if unchecked:
-        why = "its variant is" if encoder_known else "the encoder is"
+        why = (
+            "its variant is not known here (FULCRA_HEADS)"
+            if encoder_known
+            else "the encoder is not given (--encoder)"
+        )
         notes.append(
-            f"Not checked against a configuration, as {why} not given: "
+            f"Not checked against a configuration, as {why}: "
             f"{', '.join(sorted(unchecked))}."
         )
     return settings, notes
@@ -91,8 +95,9 @@ def write(
             print("\n".join(notes))
             continue
         systems = decided.with_derived(systems, held)
+        print(f"{title} {part}: intervals of {len(systems)} systems ...", flush=True)
         found = summary.summarise(systems, held, [baseline, *REFERENCES])
-        where = "dev" if part == "dev" else f"{len(names)} folds, pooled"
+        where = "judged on dev" if part == "dev" else f"{len(names)} folds, pooled"
         texts.append(
             report.write(found, setting.out, f"{title} {part}: {where}", notes)
         )

@@ -221,6 +221,27 @@ def register(name: str, text: str, change: Variant) -> None:
     VARIANTS[name] = (text, change)
 
 
+def listed(base: Config) -> str:
+    """All variants, one a line: heads with the class they take, then what is joined to
+    one by "+"."""
+    lines = {True: ["heads:"], False: ["", 'joined to a head by "+":']}
+    for name, (text, change) in VARIANTS.items():
+        try:
+            head: Any = change(base).evaluator.head
+        except ValueError:  # it needs another head than the base's
+            head = base.evaluator.head
+        own = name == "shared" or _but_items(head) != _but_items(base.evaluator.head)
+        kind = f" [{type(head).__name__}]" if own else ""
+        lines[own].append(f"  {name:18} {text}{kind}")
+    return "\n".join(lines[True] + lines[False])
+
+
+def _but_items(head: Any) -> tuple[Any, ...]:
+    """What makes a head another, its items aside."""
+    names = [f.name for f in dataclasses.fields(head) if f.name != "items"]
+    return type(head), *(getattr(head, name) for name in names)
+
+
 def is_known(recipe: str) -> bool:
     """Whether all variants of a recipe are known here."""
     return all(name in VARIANTS for name in recipe.split("+"))

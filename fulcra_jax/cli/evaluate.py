@@ -69,6 +69,8 @@ class Report:
     figures: dict[str, Any]
     shown: list[Shown]
     notes: list[str]
+    leaks: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Share of the rows of a kind that are near training rows, where any is."""
 
 
 def run(arguments: Evaluate) -> None:
@@ -110,6 +112,11 @@ def run(arguments: Evaluate) -> None:
     train = evaluate_data.training_prompts(arguments.run)
     name = inference.ensemble_id(arguments.run)
     report = _report(arguments, data, answers, train, name)
+    for what, share in report.leaks.items():
+        _say(
+            f"warning: {share:.0%} of the {what} have a prompt near one that this "
+            "evaluator was trained on; the figures flatter"
+        )
     for table, columns, longest in report.shown:
         tables.show(table, most=columns, longest=longest)
     for line in report.notes:
@@ -177,6 +184,8 @@ def _judge_labels(
         report.shown.append(Shown(evaluation_tables.sources_table(found), 9, 14))
     leak, said = _leak(prompts, train, "labelled rows")
     report.notes.append(said)
+    if leak is not None and leak.any():
+        report.leaks["labelled rows"] = float(leak.mean())
     if leak is not None and leak.any() and where[~leak].any():
         clean = evaluation.quick_figures(
             ours.classes[~leak], labels[~leak], where[~leak]
@@ -212,6 +221,8 @@ def _judge_scores(
     table, found["distances"] = _distances(data.scored, scores)
     report.shown.append(Shown(table))
     leak, said = _leak(prompts, train, "rows with official scores")
+    if leak is not None and leak.any():
+        report.leaks["rows with official scores"] = float(leak.mean())
     report.notes.append(said)
     return found | {"near_training": None if leak is None else int(leak.sum())}
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`fulcra score`: the values of one response, or of a file of them."""
+"""`fulcra score`: the values of one response, or of a file of them.
+
+What is shown of one response is as a decisions.json beside the weights has it. A file
+of scores always has the evaluator's own scores and probabilities.
+"""
 
 import dataclasses
 import json
@@ -18,7 +22,11 @@ from fulcra_jax.report import tables
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """Scores one response, or every line of a file, with a trained evaluator."""
+    """Scores one response, or every line of a file, with a trained evaluator.
+
+    Where one response is shown, a decisions.json beside the weights says which class is
+    named, and calibrates the probabilities; a file of scores has the evaluator's own.
+    """
 
     run: tyro.conf.UseAppendAction[tuple[str, ...]]
     """The directory of a finished run, of a model or of an ensemble; given several
@@ -35,6 +43,8 @@ class Score:
     """Where to write the scores of `data`; it must not exist. Empty prints them."""
     batch_size: int = 32
     """Rows per call of the model."""
+    decisions: bool = True
+    """Whether a decisions.json in the directory is used for what is shown."""
 
 
 class Answer(NamedTuple):
@@ -64,7 +74,9 @@ def run(arguments: Score) -> None:
     # Imported here: a wrong argument needs no model.
     from fulcra_jax import inference
 
-    predictor = inference.load_predictor(arguments.run, batch_size=arguments.batch_size)
+    predictor = inference.load_predictor(
+        arguments.run, batch_size=arguments.batch_size, decisions=arguments.decisions
+    )
     prompts, responses, models = map(list, zip(*answers, strict=True))
     with Bar(len(answers), shown=not one) as progress:
         found = predictor.score(prompts, responses, progress=progress)
@@ -73,6 +85,13 @@ def run(arguments: Score) -> None:
             found.scores[0], found.calibrated()[0], classes=found.classes()[0]
         )
         rich.console.Console().print(bars)
+        if predictor.decisions is not None:
+            fitted = predictor.decisions
+            print(
+                f"Calibrated by decisions.json ({fitted.rows} rows, {fitted.data}), "
+                "which may name a class that is not the likeliest: --no-decisions has "
+                "the evaluator's own."
+            )
         return
     evaluator = inference.ensemble_id(arguments.run)
     scored = inference.ScoredAnswers(

@@ -186,7 +186,9 @@ def read_file(
     labels_path = path.with_name(f"labels-{match['split']}.tsv")
     notes = _surplus(path, surplus)
     if not labels_path.is_file():
-        notes.append(f"{labels_path.name}: does not exist, so no argument has a label")
+        notes.append(
+            f"{labels_path.name}: does not exist, so none of its arguments has a label"
+        )
         return list(rows.values()), rejects, notes
     labels, more = read_labels(labels_path, set(rows) | _ids(rejects), surplus := [])
     notes += _surplus(labels_path, surplus)

@@ -190,7 +190,8 @@ def _parts_of(paths: Paths) -> _Parts:
         for path in listed:
             if _is_ensemble(path):
                 raise ValueError(
-                    f"{path}: is an ensemble; give the directories of its members."
+                    f"{path} is an ensemble and stands among several directories; give "
+                    "it alone, or the directories of runs only."
                 )
         return listed, None, 0.0
     if not _is_ensemble(listed[0]):

@@ -217,10 +217,14 @@ class Predictor:
         Raises:
           FileNotFoundError: if there is no such directory, it is neither a run nor a
             model, or the run is not finished.
-          ValueError: if the directory holds an encoder without a value head, another
+          ValueError: if the directory holds an ensemble, no value head, another
             number of values, or a decisions.json that is damaged or does not fit.
         """
         path = _model_folder(path)
+        if (path / "ensemble.json").is_file():
+            raise ValueError(
+                f"{path}: holds an ensemble; inference.load_predictor reads it."
+            )
         if not (path / "config.json").is_file():
             raise FileNotFoundError(
                 f"{path}: is neither a run, which has a config.py, nor a model, which "
