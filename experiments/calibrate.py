@@ -12,7 +12,9 @@ python -m experiments.calibrate MODEL --data FOLDER         a model without a ru
 Per value a temperature, pulled to a shared one; a shift per class, by likelihood; one
 bias per class for macro-F1; class-conditional conformal sets. The figures are
 out-of-sample: rows are judged by decisions that were fitted on the other folds of
-prompt clusters; the decisions.json that is written is fitted on all rows.
+prompt clusters; the decisions.json that is written is fitted on all rows. On few rows a
+bias may cost more than it brings: --bias auto keeps it only if macro-F1 on the folds
+that it was not fitted on is higher with it.
 
 Writes decisions.json beside the weights or the ensemble.json (or, with --out, to DIR,
 which several runs need: `fulcra score --run DIR` takes it), and report.md,
@@ -69,6 +71,8 @@ class Arguments:
     """How many labels of a value weigh as much as all values together."""
     per_value: bool = False
     """Whether to fit a bias per value too, pulled to the shared one."""
+    bias: Literal["auto", "always", "never"] = "auto"
+    """Whether classes are named with a fitted bias; never names the likeliest."""
     folds: int = 5
     """Folds of prompt clusters for the figures."""
 
@@ -94,8 +98,10 @@ def calibrate(arguments: Arguments) -> dict[str, Any]:
         "data": f"{name}@{rundir.fingerprint(held)[:12]}",
     }
     folds = folds_of(held, truth.cluster, arguments.folds)
-    crossed = cross_fit(said.base(), truth.labels, truth.where, folds, **options)
+    kept, crossed, gain = _with_bias(arguments.bias, said, truth, folds, options)
+    options["bias"] = kept
     report = figures_of(said, crossed, truth) | {"rows": options["data"]}
+    report |= {"bias_kept": kept, "bias_gain": gain}
     decisions = Decisions.fit(said.base(), truth.labels, truth.where, **options)
     first = pathlib.Path(arguments.runs[0])
     model = first / "model"
@@ -111,7 +117,10 @@ def calibrate(arguments: Arguments) -> dict[str, Any]:
         *systems, report["difference"], report["cells"]
     )
     tables.show(table, most=3)  # what fits 80 characters; report.md has all
-    text = f"# Calibration on {name}\n\n{_PROSE}\n{tables.markdown(table)}\n"
+    told = _told(arguments.bias, kept, gain)
+    print(told)
+    prose = f"{_PROSE}{told}\n"
+    text = f"# Calibration on {name}\n\n{prose}\n{tables.markdown(table)}\n"
     (folder / "report.md").write_text(text + described(decisions), encoding="utf-8")
     (folder / "figures.json").write_text(evaluation.dumps(report) + "\n")
     calibration.reliability(
@@ -119,6 +128,43 @@ def calibrate(arguments: Arguments) -> dict[str, Any]:
     )
     print(f"written: {home}/decisions.json; {folder}/: report.md, figures.json, *.png")
     return report
+
+
+def _with_bias(
+    wish: str,
+    said: Scores,
+    truth: evaluation.Truth,
+    folds: np.ndarray,
+    options: dict[str, Any],
+) -> tuple[bool, Decided, float | None]:
+    """Whether a bias is fitted, what is decided of the rows so, and what it adds."""
+    cross = lambda bias: cross_fit(
+        said.base(), truth.labels, truth.where, folds, bias=bias, **options
+    )
+    plain = cross(False)
+    if wish == "never":
+        return False, plain, None
+    biased = cross(True)
+    with_it, without = (
+        evaluation.quick_figures(one.classes, truth.labels, truth.where)["macro_f1"]
+        for one in (biased, plain)
+    )
+    gain = float(with_it - without)
+    if wish == "auto" and not gain > 0:
+        return False, plain, gain
+    return True, biased, gain
+
+
+def _told(wish: str, kept: bool, gain: float | None) -> str:
+    """A sentence about the bias."""
+    if gain is None:
+        return "The likeliest class is named: no bias was fitted."
+    fate = "kept" if kept else "not kept"
+    why = "" if wish == "auto" else f", as --bias is {wish}"
+    return (
+        f"The bias moves macro-F1 by {gain:+.3f} on folds that it was not fitted on: "
+        f"{fate}{why}."
+    )
 
 
 _PROSE = """\

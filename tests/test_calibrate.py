@@ -55,13 +55,41 @@ def test_an_ensemble_is_calibrated_into_a_directory(models, tmp_path):
     out = tmp_path / "both"
     words = [str(models / "first"), str(models / "second"), "--out", str(out)]
     words += ["--data", str(models / "rows.jsonl"), "--per-value", "--alpha", "0.2"]
-    assert calibrate.main([*words, "--folds", "2"]) == 0
+    assert calibrate.main([*words, "--folds", "2", "--bias", "always"]) == 0
     assert not (models / "first" / "decisions.json").exists()
     loaded = inference.load_predictor(out)
     assert isinstance(loaded, inference.Ensemble)
     assert loaded.decisions is not None
     assert loaded.decisions.value_bias is not None
     assert loaded.decisions.alpha == 0.2
+
+
+def test_a_bias_that_does_not_help_is_not_kept(models, tmp_path, capsys):
+    words = [str(models / "first"), "--data", str(models / "rows.jsonl")]
+    words += ["--folds", "3"]
+    found = {}
+    for wish in ("auto", "always", "never"):
+        out = tmp_path / wish
+        assert calibrate.main([*words, "--bias", wish, "--out", str(out)]) == 0
+        figures = json.loads((out / "figures.json").read_text())
+        found[wish] = inference.Decisions.load(out / "decisions.json"), figures
+    # Labels drawn at random: whether a bias helps is decided by the held-out folds.
+    said = capsys.readouterr().out
+    gain = found["always"][1]["bias_gain"]
+    assert f"by {gain:+.3f} on folds" in said
+    assert found["always"][0].bias != (0.0, 0.0, 0.0)
+    assert found["never"][0].bias == (0.0, 0.0, 0.0)
+    assert found["never"][1]["bias_gain"] is None
+    same = "always" if gain > 0 else "never"
+    assert found["auto"][0].bias == found[same][0].bias
+    assert found["auto"][1]["bias_kept"] == (gain > 0)
+    # What is calibrated is the same whatever class is named.
+    assert found["never"][0].temperature == found["always"][0].temperature
+    by_wish = [figures["after"]["pooled"]["macro_f1"] for _, figures in found.values()]
+    before = found["never"][1]["before"]["pooled"]["macro_f1"]
+    assert by_wish[2] == before
+    assert by_wish[1] == pytest.approx(before + gain)
+    assert by_wish[0] == max(by_wish)
 
 
 @pytest.mark.parametrize(

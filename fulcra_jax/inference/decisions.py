@@ -101,6 +101,7 @@ class Decisions:
         alpha: float = 0.1,
         strength: float = 20.0,
         per_value: bool = False,
+        bias: bool = True,
         data: str = "",
         from_score: bool = False,
     ) -> "Decisions":
@@ -119,6 +120,7 @@ class Decisions:
           strength: how many labels of a value weigh as much as all values together.
           per_value: whether to fit a bias per value as well, pulled to the shared one.
             Biases that are not pulled overfit.
+          bias: whether to fit biases at all; False names the evaluator's own classes.
           data: a name of the rows.
           from_score: whether `probs` were made of scores.
 
@@ -153,12 +155,12 @@ class Decisions:
         return cls(
             temperature=found["temperature"].tolist(),
             shift=found["shift"].tolist(),
-            bias=found["bias"].tolist(),
+            bias=found["bias"].tolist() if bias else (0.0, 0.0, 0.0),
             quantiles=found["quantiles"].tolist(),
             alpha=alpha,
             rows=int(counts.any(1).sum()),
             data=data,
-            value_bias=found["value_bias"].tolist() if per_value else None,
+            value_bias=found["value_bias"].tolist() if per_value and bias else None,
             from_score=from_score,
         )
 
