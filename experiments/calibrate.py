@@ -14,7 +14,8 @@ bias per class for macro-F1; class-conditional conformal sets. The figures are
 out-of-sample: rows are judged by decisions that were fitted on the other folds of
 prompt clusters; the decisions.json that is written is fitted on all rows. On few rows a
 bias may cost more than it brings: --bias auto keeps it only if macro-F1 on the folds
-that it was not fitted on is higher with it.
+that it was not fitted on is higher with it. For the figures each fold's choice is made
+on the others (with two folds there is no other pair: the better of both is shown).
 
 Writes decisions.json beside the weights or the ensemble.json (or, with --out, to DIR,
 which several runs need: `fulcra score --run DIR` takes it), and report.md,
@@ -33,7 +34,7 @@ import tyro
 
 from experiments import rundir
 from experiments.evaluate import Arguments as EvaluateArguments
-from experiments.evaluate import held_out, trained_on, truth_of
+from experiments.evaluate import changed, held_out, trained_on, truth_of
 from experiments.exits import exit_code
 from experiments.prepare import read_corpus
 from fulcra_jax.data import splits
@@ -85,7 +86,7 @@ def calibrate(arguments: Arguments) -> dict[str, Any]:
         rundir.check_free(out)
     name, held = _rows(arguments)
     members = members_of(arguments.runs)
-    for sentence in trained_on(members, held):
+    for sentence in trained_on(arguments.runs, held):
         raise ValueError(f"calibrate: {sentence}; give rows that it has not seen.")
     predictor = load_predictor(arguments.runs, decisions=False)
     said = predictor.score([row.prompt for row in held], [row.response for row in held])
@@ -150,9 +151,21 @@ def _with_bias(
         for one in (biased, plain)
     )
     gain = float(with_it - without)
-    if wish == "auto" and not gain > 0:
-        return False, plain, gain
-    return True, biased, gain
+    kept = wish == "always" or gain > 0
+    if wish == "always" or len(np.unique(folds)) < 3:
+        return kept, biased if kept else plain, gain
+    parts = Decided(*(np.copy(part) for part in plain))
+    for one in np.unique(folds):
+        own = folds == one
+        others = evaluation.Truth(
+            truth.labels[~own], truth.where[~own], truth.cluster[~own]
+        )
+        inside = said._replace(scores=said.scores[~own], probs=said.probs[~own])
+        _, _, inner = _with_bias("always", inside, others, folds[~own], options)
+        if inner is not None and inner > 0:
+            for part, other in zip(parts, biased, strict=True):
+                part[own] = other[own]
+    return kept, parts, gain
 
 
 def _told(wish: str, kept: bool, gain: float | None) -> str:
@@ -188,7 +201,9 @@ def check(arguments: Arguments) -> None:
         raise ValueError(f"calibrate: folds is {folds}; it should be at least 2.")
 
 
-def folds_of(held: Sequence[Row], cluster: np.ndarray, folds: int) -> np.ndarray:
+def folds_of(
+    held: Sequence[Row], cluster: np.ndarray, folds: int, caller: str = "calibrate"
+) -> np.ndarray:
     """`[N]` the fold of each row; near-duplicate prompts share one.
 
     Raises:
@@ -197,7 +212,7 @@ def folds_of(held: Sequence[Row], cluster: np.ndarray, folds: int) -> np.ndarray
     found = len(np.unique(cluster))
     if found < folds:
         raise ValueError(
-            f"calibrate: there are {found} clusters of prompts for {folds} folds; give "
+            f"{caller}: there are {found} clusters of prompts for {folds} folds; give "
             "more rows or fewer --folds."
         )
     shares = {str(fold): 1.0 for fold in range(folds)}
@@ -246,7 +261,11 @@ def _rows(arguments: Arguments) -> tuple[str, list[Row]]:
     wanted = EvaluateArguments(str(first), arguments.split, arguments.data)
     if (first / "config.py").is_file():
         config = rundir.reopen(first)
-        corpus = Corpus({}, [], []) if arguments.data else read_corpus(config)
+        if arguments.data:
+            return held_out(wanted, Corpus({}, [], []), config.policy)
+        corpus = read_corpus(config)
+        for sentence in filter(None, [changed(first, config, corpus)]):
+            raise ValueError(f"calibrate: {sentence}")
         return held_out(wanted, corpus, config.policy)
     if not arguments.data:
         raise ValueError(f"{first}: is no run of experiments.train; give --data.")

@@ -29,7 +29,8 @@ from typing import Any, Literal
 
 import tyro
 
-from experiments import floors, rundir, valueeval
+from experiments import floors, prepare, rundir, valueeval
+from experiments.config import Config
 from experiments.exits import exit_code
 from experiments.prepare import read_corpus
 from fulcra_jax import inference
@@ -74,8 +75,10 @@ def evaluate(arguments: Arguments) -> dict[str, Any]:
     corpus = read_corpus(config)
     train = corpus.rows["train"]
     split, held = held_out(arguments, corpus, config.policy)
-    for sentence in trained_on(members, held):
+    for sentence in trained_on([run], held):
         print(f"warning: {sentence}; the figures flatter.")
+    for sentence in filter(None, [changed(members[0], config, corpus)]):
+        print(f"warning: {sentence} The figures may be of rows that it has seen.")
     if predictor.decisions is not None:
         tell_decisions(predictor.decisions, held)
     print(f"scoring {len(held)} rows ...", flush=True)
@@ -111,29 +114,46 @@ def tell_decisions(decisions: Decisions, held: Sequence[Row]) -> None:
         )
 
 
-def trained_on(members: Sequence[pathlib.Path], held: Sequence[Row]) -> list[str]:
+def trained_on(paths: Sequence[str | pathlib.Path], held: Sequence[Row]) -> list[str]:
     """A sentence for each run that was trained on some of the rows.
 
-    Models that are no run, and runs whose rows are gone, say nothing.
+    Args:
+      paths: of runs, of models of runs or of an ensemble; its bag of words counts too.
+      held: the rows.
+
+    Returns:
+      Nothing of models without a run, and of runs whose rows are not at hand.
     """
     texts = [(row.prompt, row.response) for row in held]
-    told, read = [], {}
-    for member in members:
-        run = member.parent if member.name.startswith("model") else member
-        if not (run / "config.py").is_file():
-            continue
-        config = rundir.load_config(run / "config.py")
-        key = repr((config.source, config.policy))
-        if key not in read:
-            try:
-                rows = read_corpus(config).rows["train"]
-            except FileNotFoundError:
-                rows = []
-            read[key] = {(row.prompt, row.response) for row in rows}
-        count = sum(text in read[key] for text in texts)
+    words, _ = inference.words_of(paths)
+    told = []
+    for path in [*inference.members_of(paths), *([words] if words else [])]:
+        seen = {(row.prompt, row.response) for row in _training_rows(path)}
+        count = sum(text in seen for text in texts)
         if count:
-            told.append(f"{member} was trained on {count} of the {len(held)} rows")
+            told.append(f"{path} was trained on {count} of the {len(held)} rows")
     return told
+
+
+def _training_rows(path: pathlib.Path) -> list[Row]:
+    """Those of a run, or of a model's run; none where they are not at hand."""
+    folder = path.resolve()
+    if folder.name in ("model", "model-best") and not (folder / "config.py").is_file():
+        folder = folder.parent
+    try:
+        return read_corpus(rundir.load_config(folder / "config.py")).rows["train"]
+    except (OSError, ValueError, KeyError):
+        return []
+
+
+def changed(run: pathlib.Path, config: Config, corpus: source.Corpus) -> str:
+    """A sentence if the rows of a run are not those it was trained on, else ""."""
+    rows = prepare.trained_on(config, corpus.rows["train"])
+    try:
+        rundir.check_data(run, config, rows)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def held_out(

@@ -7,7 +7,7 @@ alone; one balanced logistic regression per value. A bag of words with exact sta
 is hard to beat on a thousand rows.
 TF-IDF + ridge, for another evaluator's scores: the same features of prompt and response
 in one text, and a linear regression. Beside a run it is also averaged with it: does
-the run know what the words do not?
+the run know what the words do not? Of a run the classes are its own, without decisions.
 
 python -m experiments.floors --data FOLDER              on labels and on scores
 python -m experiments.floors --data FOLDER --run RUN    a run beside them, paired
@@ -105,7 +105,8 @@ def judge(arguments: Arguments) -> dict[str, Any]:
             f"floors: {folder} holds no file in FULCRA's format or of official scores."
         )
     runs = [*arguments.run]
-    predictor = inference.load_predictor(runs) if runs else None
+    # Not what was decided on held-out rows: they may be these.
+    predictor = inference.load_predictor(runs, decisions=False) if runs else None
     found = {}
     if "fulcra" in kinds.values():
         found["labels"] = _judge_labels(arguments, predictor)

@@ -30,10 +30,10 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments import floors, rundir
+from experiments import floors, prepare, rundir
 from experiments.calibrate import folds_of
 from experiments.evaluate import Arguments as EvaluateArguments
-from experiments.evaluate import held_out, trained_on, truth_of
+from experiments.evaluate import changed, held_out, trained_on, truth_of
 from experiments.exits import exit_code
 from experiments.prepare import read_corpus
 from fulcra_jax import scoring
@@ -41,6 +41,7 @@ from fulcra_jax.inference import (
     BagOfWords,
     Decisions,
     Ensemble,
+    bag_of_words,
     load_predictor,
     members_of,
     save_ensemble,
@@ -124,16 +125,24 @@ def measure(arguments: Arguments) -> dict[str, Any]:
         )
     members, home = members_of(arguments.runs), pathlib.Path(arguments.runs[0])
     config = rundir.reopen(members[0])
+    if config.control != "none":
+        raise ValueError(
+            f"fusion: {members[0]} was trained with --control {config.control}; words "
+            "would be counted with the true labels."
+        )
     for new in (arguments.out, arguments.write):
         if new:
             rundir.check_free(pathlib.Path(new))
+            pathlib.Path(new).mkdir(parents=True, exist_ok=True)  # fails at once or not
     corpus = read_corpus(config)
     wanted = EvaluateArguments(str(members[0]), arguments.split)
     split, held = held_out(wanted, corpus, config.policy)
-    for sentence in trained_on(members, held):
+    for sentence in filter(None, [changed(members[0], config, corpus)]):
+        raise ValueError(f"fusion: {sentence}")
+    for sentence in trained_on(arguments.runs, held):
         raise ValueError(f"fusion: {sentence}; a run that has not seen them is needed.")
     truth = truth_of(held)
-    fold = folds_of(held, truth.cluster, arguments.folds)
+    fold = folds_of(held, truth.cluster, arguments.folds, "fusion")
     predictor = load_predictor(arguments.runs, decisions=False)
     one: Any = predictor
     if isinstance(predictor, Ensemble):
@@ -146,13 +155,12 @@ def measure(arguments: Arguments) -> dict[str, Any]:
         )
     texts = [row.prompt for row in held], [row.response for row in held]
     said = predictor.score(*texts)
-    train = corpus.rows["train"]
+    train = prepare.trained_on(config, corpus.rows["train"])
     print(f"fitting TF-IDF + LR on {len(train)} rows ...", flush=True)
     bag = floors.fit_words(train)
     words = bag.score(*texts).probs
     answers, weights = fuse(said.base(), words, truth, fold)
-    two = jnp.asarray(said.base()), jnp.asarray(words)
-    even = np.asarray(scoring.log_pool(*two, arguments.weight))
+    even = bag_of_words.pooled(said.base(), words, arguments.weight)
     plain = [
         _answers("both", even),
         _answers("run", said.base()),
@@ -171,8 +179,6 @@ def measure(arguments: Arguments) -> dict[str, Any]:
             for x in three[1:]
         ],
     }
-    if arguments.write:
-        _write(pathlib.Path(arguments.write), members, bag, arguments.weight)
     folder = pathlib.Path(arguments.out or home / f"fusion-{split}")
     folder.mkdir(parents=True, exist_ok=True)
     shown = [
@@ -189,6 +195,7 @@ def measure(arguments: Arguments) -> dict[str, Any]:
     (folder / "figures.json").write_text(evaluation.dumps(report) + "\n")
     print(f"{note}\nwritten to {folder}/: report.md, figures.json")
     if arguments.write:
+        _write(pathlib.Path(arguments.write), members, bag, arguments.weight)
         print(f"an evaluator with both: fulcra score --run {arguments.write}")
     return report
 
@@ -206,9 +213,13 @@ def _write(
 ) -> None:
     """Writes the evaluator; the configuration beside the bag says of which rows."""
     words = folder / "words"
-    bag.save(words)
-    shutil.copy(members[0] / "config.py", words / "config.py")
-    save_ensemble(folder, members, words=words, weight=weight)
+    try:
+        bag.save(words)
+        shutil.copy(members[0] / "config.py", words / "config.py")
+        save_ensemble(folder, members, words=words, weight=weight)
+    except BaseException:  # also Ctrl-C: half an evaluator would be in the way
+        shutil.rmtree(words, ignore_errors=True)
+        raise
 
 
 def main(argv: Sequence[str] | None = None) -> int:

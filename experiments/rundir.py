@@ -33,7 +33,6 @@ device_memory_mib, device_peak_mib
 import contextlib
 import datetime
 import fcntl
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -50,6 +49,7 @@ import jax
 
 from experiments.config import Config, load_config, save_config
 from fulcra_jax import catalogue
+from fulcra_jax.data.digest import fingerprint as fingerprint
 from fulcra_jax.data.rows import Row
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -246,25 +246,6 @@ def _begun(path: pathlib.Path, entry: str) -> str:
             f"{path}/run.json is damaged: it has no {entry}; the run cannot be resumed."
         )
     return held
-
-
-def fingerprint(rows: Sequence[Row], *, items: bool = False) -> str:
-    """SHA-256 over texts, labels and a teacher's scores, in order.
-
-    Args:
-      rows: of a training.
-      items: whether it trains on the items too, which then count.
-    """
-    digest = hashlib.sha256()
-    for row in rows:
-        for part in (row.prompt, row.response):
-            digest.update(part.encode("utf-8", "backslashreplace") + b"\0")
-        digest.update(row.labels.tobytes() + row.where.tobytes())
-        if row.teacher is not None:
-            digest.update(b"teacher" + row.teacher.tobytes())
-        if items:
-            digest.update(b"items" + row.items.tobytes() + row.items_where.tobytes())
-    return digest.hexdigest()
 
 
 def begin(path: pathlib.Path, entries: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 """A bag of words as an evaluator, beside others, on disk; the commands that use it."""
 
 import json
+import shutil
 from typing import Any
 
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from experiments import calibrate, evaluate, fusion, train
 from experiments.heads import decided, summary
 from fulcra_jax import cli, inference, scoring, values
 from fulcra_jax.cli import evaluate_data
+from fulcra_jax.data import sample
 from fulcra_jax.inference import BagOfWords, Ensemble, bag_of_words
 
 WORDS = ["gold", "sand", "rain", "wood", "iron", "salt"]
@@ -74,7 +76,9 @@ def test_what_is_saved_says_the_same(bag, tmp_path):
     assert one == two
 
 
-@pytest.mark.parametrize("damage", ["cut", "other", "pickle", "shape", "terms"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "other", "pickle", "shape", "terms", "nan", "twice", "zlib"]
+)
 def test_damaged_files_are_refused_by_name(bag, tmp_path, damage):
     bag.save(tmp_path)
     file = tmp_path / bag_of_words.FILE
@@ -87,6 +91,20 @@ def test_damaged_files_are_refused_by_name(bag, tmp_path, damage):
     elif damage == "pickle":
         changed: dict[str, Any] = arrays | {"idf": np.array([{}], object)}
         np.savez(file, **changed)
+    elif damage == "nan":
+        changed = arrays | {"kernel": arrays["kernel"] * np.nan}
+        np.savez(file, **changed)
+    elif damage == "twice":
+        terms = json.loads(arrays["vocabularies"].tobytes())
+        terms[0][0] = terms[0][1]
+        told = np.frombuffer(json.dumps(terms).encode(), np.uint8)
+        changed = arrays | {"vocabularies": told}
+        np.savez(file, **changed)
+    elif damage == "zlib":
+        whole = bytearray(file.read_bytes())
+        at = whole.index(b"kernel.npy") + 60
+        whole[at : at + 40] = b"\xff" * 40
+        file.write_bytes(bytes(whole))
     elif damage == "terms":
         numbers = json.dumps([[*range(len(arrays["idf"]))], []]).encode()
         changed = arrays | {"vocabularies": np.frombuffer(numbers, np.uint8)}
@@ -103,6 +121,21 @@ def test_nonsense_is_refused(bag):
         bag.score(["a", "b"], ["c"])
     with pytest.raises(ValueError, match=r"2 responses, labels \(1, 4\)"):
         BagOfWords.fit(["a", "b"], np.zeros((1, 4)), np.ones((1, 4), bool))
+    some = ["gold one", "gold two"]
+    labels = np.array([[1.0], [2.0]])
+    with pytest.raises(ValueError, match=r"outside \[-1, 1\] where one counts"):
+        BagOfWords.fit(some, labels, labels == labels)
+    with pytest.raises(ValueError, match=r"where \(2, 2\); expected N"):
+        BagOfWords.fit(some, labels, np.ones((2, 2), bool))
+    with pytest.raises(ValueError, match="2 responses have too few words in common"):
+        BagOfWords.fit(["one", "two"], labels * 0, labels == labels)
+    with pytest.raises(TypeError, match="response 1 is of type int"):
+        bag.score(["", ""], ["a", 3])
+    # A mask of numbers is a mask.
+    whole = texts(0, 60)
+    asked, where = labels_of(whole)
+    numbers = BagOfWords.fit(whole, asked, where.astype(int))
+    np.testing.assert_array_equal(numbers.kernel, bag.kernel)
     with pytest.raises(FileNotFoundError, match="there is no bag_of_words"):
         BagOfWords.load("/nowhere")
 
@@ -130,7 +163,13 @@ def test_beside_an_evaluator_it_is_the_log_pool(tmp_path, bag):
     alone = inference.load_predictor(model).score(prompts, responses).probs
     beside = words.score(prompts, responses).probs
     expected = scoring.log_pool(jnp.asarray(alone), jnp.asarray(beside), 0.25)
-    np.testing.assert_allclose(said.probs, expected, atol=1e-6)
+    known = (beside > 0).all(-1)  # values of which the words know all classes
+    assert known.any()
+    assert not known.all()
+    np.testing.assert_allclose(said.probs[known], expected[known], atol=1e-6)
+    # What the words have never seen with a value they do not judge.
+    np.testing.assert_array_equal(said.probs[beside == 0], alone[beside == 0])
+    np.testing.assert_allclose(said.probs.sum(-1), 1.0, atol=1e-6)
     np.testing.assert_array_equal(said.scores, said.probs[..., 2] - said.probs[..., 0])
     name = inference.ensemble_id(both)
     assert name.startswith("both@")
@@ -152,6 +191,32 @@ def test_beside_an_evaluator_it_is_the_log_pool(tmp_path, bag):
     scored = inference.Predictor.load(tiny_models.write(tmp_path / "t", 0, "tanh"))
     with pytest.raises(ValueError, match="'tanh' gives no probabilities"):
         Ensemble([scored], words=words)
+
+
+def test_without_weight_the_evaluator_is_left_as_it_is(bag):
+    rng = np.random.default_rng(0)
+    probs = rng.dirichlet([1.0, 1.0, 1.0], (20, 4)).astype(np.float32)
+    words = bag.score([""] * 20, texts(1, 20)).probs
+    np.testing.assert_allclose(bag_of_words.pooled(probs, words, 0.0), probs, atol=1e-6)
+    # Of two classes that are known, the two share what the evaluator gives them.
+    both = bag_of_words.pooled(probs, words, 0.5)[:, 1]
+    np.testing.assert_array_equal(both[:, 0], probs[:, 1, 0])
+    odds = np.sqrt(probs[:, 1, 2] / probs[:, 1, 1] * words[:, 1, 2] / words[:, 1, 1])
+    np.testing.assert_allclose(both[:, 2] / both[:, 1], odds, rtol=1e-5)
+
+
+def test_decisions_of_another_kind_are_refused(tmp_path):
+    model = inference.Predictor.load(tiny_models.write(tmp_path / "model", 0))
+    for values_, from_score, message in (
+        (3, False, "decisions are of 3 values"),
+        (10, True, "decisions were fitted on scores"),
+    ):
+        numbers: dict[str, Any] = dict.fromkeys(["shift", "bias"], (0.0, 0.0, 0.0))
+        numbers |= {"quantiles": (1.0, 1.0, 1.0), "temperature": (1.0,) * values_}
+        numbers |= {"from_score": from_score, "alpha": 0.1, "rows": 1, "data": "x"}
+        other = inference.Decisions(**numbers)
+        with pytest.raises(ValueError, match=f"ensemble.Ensemble: {message}"):
+            Ensemble([model], decisions=other)
 
 
 @pytest.mark.parametrize(
@@ -228,13 +293,21 @@ def test_fusion_writes_an_evaluator_that_commands_take(run, tmp_path, capsys):
     assert "has a bag of words beside it already" in capsys.readouterr().err
 
 
-def test_rows_that_were_trained_on_are_not_fitted_on(run, tmp_path, capsys):
+def test_rows_that_were_trained_on_are_not_fitted_on(
+    run, tmp_path, capsys, monkeypatch
+):
     corpus = evaluate.read_corpus(evaluate.rundir.reopen(run))
     rows = [*corpus.rows["train"][:30], *corpus.rows["dev"][:5]]
-    told = evaluate.trained_on([run, run / "model"], rows)
-    assert told == [
-        f"{x} was trained on 30 of the 35 rows" for x in (run, run / "model")
-    ]
+    copy = shutil.copytree(run, tmp_path / "model-a")
+    (tmp_path / "best").symlink_to(run / "model")
+    for path in (run, run / "model", copy, tmp_path / "best"):
+        told = evaluate.trained_on([path], rows)
+        assert told == [f"{path} was trained on 30 of the 35 rows"]
+    monkeypatch.chdir(run / "model")
+    assert len(evaluate.trained_on(["."], rows)) == 1
+    monkeypatch.undo()
+    assert evaluate.trained_on([tmp_path], rows) == []
+    (tmp_path / "config.py").write_text("def no configuration")
     assert evaluate.trained_on([tmp_path], rows) == []
 
     file = tmp_path / "rows.jsonl"
@@ -269,6 +342,54 @@ def test_fusion_refuses_in_one_sentence(run, words, message, capsys):
     said = capsys.readouterr().err
     assert message in said
     assert said.count("\n") == 1
+
+
+def test_a_run_whose_rows_have_changed_is_refused(tmp_path, capsys):
+    data = tmp_path / "data"
+    sample.write_sample(data, 0, 60, 24, 0)
+    run = tmp_path / "run"
+    words = ["debug", "--run", str(run), "--steps", "6", "--data", str(data)]
+    assert train.main([*words, "--leave-out", "Benevolence"]) == 0
+    both = tmp_path / "both"
+    assert fusion.main([str(run), "--folds", "2", "--write", str(both)]) == 0
+    # A value whose labels were left out is left out of the words too.
+    loaded = inference.load_predictor(both)
+    assert isinstance(loaded, Ensemble)
+    bag = loaded.words
+    assert bag is not None
+    column = values.BASIC.index("Benevolence")
+    assert not bag.kernel[:, column].any()
+    assert bag.kernel[:, column - 1].any()
+
+    train_file, dev_file = (next(data.glob(f"*.{x}.jsonl")) for x in ("train", "dev"))
+    held = train_file.read_text()
+    train_file.write_text(dev_file.read_text())
+    dev_file.write_text(held)
+    capsys.readouterr()
+    for command in (calibrate, fusion):
+        assert command.main([str(run), "--folds", "2"]) == 1
+        said = capsys.readouterr().err
+        assert "the training rows have changed" in said
+        assert said.count("\n") == 1
+    assert evaluate.main(["--run", str(run), "--no-tfidf"]) == 0
+    assert "may be of rows that it has seen" in capsys.readouterr().out
+
+
+def test_a_failed_write_leaves_the_report_and_a_free_folder(
+    run, tmp_path, capsys, monkeypatch
+):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(fusion, "save_ensemble", full)
+    report, both = tmp_path / "report", tmp_path / "both"
+    words = [str(run), "--folds", "2", "--out", str(report), "--write", str(both)]
+    assert fusion.main(words) == 1
+    assert "No space left" in capsys.readouterr().err
+    assert (report / "report.md").is_file()
+    assert not any(both.iterdir())
+    monkeypatch.undo()
+    assert fusion.main([*words[:-4], "--write", str(both)]) == 0
 
 
 def test_without_scikit_learn_it_says_what_brings_it(bag, tmp_path, monkeypatch):

@@ -54,6 +54,13 @@ def test_no_speed_is_shown_of_a_step_that_was_only_dispatched(clock, capsys):
     assert capsys.readouterr().out == "step 1/100  loss 2.0000\n"
 
 
+def test_a_speed_is_told_after_five_seconds_of_steps(clock, capsys):
+    meter = Meter(clock=lambda: clock.now)
+    with Progress(0, 3, meter) as shown:
+        run(shown, meter, clock, [2.0, 2.0])
+    assert capsys.readouterr().out.splitlines()[-1] == "step 3/3  loss 2.0000"
+
+
 def test_a_wait_that_counts_as_compiling_gives_no_negative_time_left(clock, capsys):
     # The wait for the first step lies between two dispatches, of which the second
     # compiles: it is left out, though it was over when the clock was read first.

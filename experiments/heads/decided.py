@@ -9,14 +9,12 @@ no row decides its own class.
 import dataclasses
 from collections.abc import Sequence
 
-import jax.numpy as jnp
 import numpy as np
 
 from experiments.heads import running
 from experiments.heads.summary import Held, System
-from fulcra_jax import scoring
 from fulcra_jax.data import source
-from fulcra_jax.inference import Decisions
+from fulcra_jax.inference import Decisions, bag_of_words
 
 DECIDED, FUSED = ", decided", " & TF-IDF + LR"
 """What a name ends with: first the bag of words, then the decisions."""
@@ -51,13 +49,9 @@ def decided(system: System, held: Held) -> System:
 
 
 def fused(system: System, words: System) -> System:
-    """The normalised geometric mean of a recipe's and the bag's probabilities."""
-    beside = jnp.asarray(words.probs[0])
+    """A recipe with the bag beside it, as `inference.Ensemble` has it."""
     probs = np.stack(
-        [
-            np.asarray(scoring.log_pool(jnp.asarray(one), beside, WEIGHT))
-            for one in system.probs
-        ]
+        [bag_of_words.pooled(one, words.probs[0], WEIGHT) for one in system.probs]
     )
     return dataclasses.replace(
         system, recipe=system.recipe + FUSED, probs=probs,

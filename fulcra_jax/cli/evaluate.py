@@ -19,6 +19,7 @@ from fulcra_jax.cli.evaluate_data import Data, Split
 from fulcra_jax.cli.files import check_new
 from fulcra_jax.cli.progress import Bar
 from fulcra_jax.data import source, splits
+from fulcra_jax.data.digest import fingerprint
 from fulcra_jax.data.official import OfficialRow
 from fulcra_jax.data.rows import write_rejects
 from fulcra_jax.objectives.distance import Kind
@@ -101,6 +102,11 @@ def run(arguments: Evaluate) -> None:
     if predictor.decisions is not None:
         fitted = predictor.decisions
         _say(f"decisions.json is used: fitted on {fitted.rows} rows, {fitted.data}")
+        if fitted.data.endswith(f"@{fingerprint(data.labelled)[:12]}"):
+            _say(
+                "warning: these are the rows the decisions were fitted on, so the "
+                "figures flatter; --no-decisions judges without them"
+            )
     every = [*data.labelled, *data.unlabelled, *data.scored]
     with Bar(len(every)) as progress:
         answers = predictor.score(

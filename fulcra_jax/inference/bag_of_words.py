@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -65,7 +66,8 @@ class BagOfWords:
           bias: `[V, 3]` float; -inf for a class that a value has never had.
 
         Raises:
-          ValueError: if the shapes do not fit together.
+          ValueError: if the shapes do not fit together, a term stands twice, or a
+            number is none.
         """
         F = sum(len(terms) for terms in vocabularies)
         V = len(bias)
@@ -75,6 +77,23 @@ class BagOfWords:
                 f"bag_of_words.BagOfWords: {len(vocabularies)} vocabularies of {F} "
                 f"terms, idf {idf.shape}, kernel {kernel.shape}, bias {bias.shape}; "
                 f"should be {len(_PARTS)}, [F], [F, V, 3], [V, 3]."
+            )
+        for terms in vocabularies:
+            if not terms or len(set(terms)) != len(terms):
+                raise ValueError(
+                    "bag_of_words.BagOfWords: a vocabulary is empty or has a term "
+                    "twice; each term should stand once."
+                )
+        real = all(np.issubdtype(x.dtype, np.floating) for x in (idf, kernel, bias))
+        known = real and np.isfinite(bias).any(-1).all()
+        if not known or np.isnan(bias).any() or (bias == np.inf).any():
+            raise ValueError(
+                "bag_of_words.BagOfWords: idf, kernel and bias should be real numbers, "
+                "a bias may be -inf, but not all of a value's."
+            )
+        if not (np.isfinite(idf).all() and np.isfinite(kernel).all()):
+            raise ValueError(
+                "bag_of_words.BagOfWords: idf or kernel holds NaN or an infinity."
             )
         self.vocabularies = tuple(list(terms) for terms in vocabularies)
         self.idf, self.bias = idf.astype(np.float64), bias.astype(np.float64)
@@ -101,7 +120,9 @@ class BagOfWords:
 
         Raises:
           ModuleNotFoundError: if scikit-learn is missing.
-          ValueError: if the shapes disagree, or no term occurs in two responses.
+          TypeError: if a response is no text.
+          ValueError: if the shapes disagree, a label that counts is not in [-1, 1], or
+            no word of two letters occurs in two responses.
 
         >>> texts = ["gold and gold", "more gold", "only sand", "sand again"]
         >>> labels = np.array([[1.0], [1.0], [-1.0], [-1.0]])
@@ -109,17 +130,31 @@ class BagOfWords:
         >>> words.score(["", ""], ["gold", "sand"]).classes().tolist()
         [[1], [-1]]
         """
-        if not len(responses) == len(labels) == len(where) or labels.ndim != 2:
+        labels, where = np.asarray(labels), np.asarray(where, bool)
+        shape = labels.shape
+        if labels.ndim != 2 or where.shape != shape or len(responses) != len(labels):
             raise ValueError(
-                f"bag_of_words.fit: {len(responses)} responses, labels {labels.shape}, "
+                f"bag_of_words.fit: {len(responses)} responses, labels {shape}, "
                 f"where {where.shape}; expected N, [N, V], [N, V]."
             )
+        if not (np.abs(labels[where]) <= 1).all():
+            raise ValueError(
+                "bag_of_words.fit: labels holds NaN or a number outside [-1, 1] where "
+                "one counts."
+            )
+        _check_texts("fit", responses)
         union = features()
         import joblib
         from sklearn.linear_model import LogisticRegression
 
-        x = union.fit_transform(responses)
-        classes = np.rint(labels).astype(int)
+        try:
+            x = union.fit_transform(responses)
+        except ValueError as error:
+            raise ValueError(
+                f"bag_of_words.fit: {len(responses)} responses have too few words in "
+                f"common to count any ({error!s:.80}); at least two should share one."
+            ) from None
+        classes = np.rint(np.where(where, labels, 0)).astype(int)
         V = labels.shape[1]
         kernel = np.zeros((x.shape[1], V, 3), np.float32)
         bias = np.full((V, 3), -np.inf)
@@ -167,9 +202,11 @@ class BagOfWords:
           progress: called with N at the end.
 
         Raises:
+          TypeError: if a response is no text.
           ValueError: if the numbers of texts differ.
         """
         N = len(responses)
+        _check_texts("score", responses)
         if len(prompts) != N:
             raise ValueError(
                 f"bag_of_words.score: {len(prompts)} prompts and {N} responses; there "
@@ -222,7 +259,8 @@ class BagOfWords:
                     raise TypeError("a term is no text")
                 return cls(terms, held["idf"], held["kernel"], held["bias"])
         except (ValueError, KeyError, TypeError, EOFError, OSError, RecursionError,
-                zipfile.BadZipFile) as error:  # fmt: skip
+                NotImplementedError, MemoryError, zipfile.BadZipFile,
+                zlib.error) as error:  # fmt: skip
             raise ValueError(f"{file}: is no bag of words ({error!s:.120}).") from None
 
     def _transformer(self) -> Any:
@@ -238,3 +276,44 @@ class BagOfWords:
                 begin = end
             self._features = union
         return self._features
+
+
+def pooled(probs: np.ndarray, words: np.ndarray, weight: float) -> np.ndarray:
+    """What an evaluator and a bag of words say together.
+
+    The weighted mean of log-probabilities, normalised, over the classes that the words
+    know. A class that they have never seen with a value has probability 0 from them,
+    which is no knowledge: it keeps what the evaluator gives it.
+
+    Args:
+      probs: `[..., 3]` float, of the evaluator.
+      words: `[..., 3]` float, of the words, 0 for a class they do not know.
+      weight: of the words, in [0, 1]; with 0 the evaluator's own are left.
+
+    Returns:
+      `[..., 3]` float32 summing to one.
+
+    Reference:
+      `scoring.log_pool`, on the classes that are known.
+
+    >>> probs = np.array([[0.2, 0.5, 0.3]])
+    >>> pooled(probs, np.array([[0.0, 0.8, 0.2]]), 0.5).round(3).tolist()
+    [[0.20000000298023224, 0.5770000219345093, 0.2230000048875809]]
+    """
+    known = words > 0
+    tiny = np.finfo(np.float64).tiny
+    log = lambda x: np.log(np.maximum(np.asarray(x, np.float64), tiny))
+    mixed = np.exp((1.0 - weight) * log(probs) + weight * log(words)) * known
+    total = mixed.sum(-1, keepdims=True)
+    mass = np.where(known, probs, 0.0).sum(-1, keepdims=True)
+    share = np.divide(mixed, total, out=np.zeros_like(mixed), where=total > 0)
+    return np.where(known, share * mass, probs).astype(np.float32)
+
+
+def _check_texts(caller: str, texts: Sequence[str]) -> None:
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(
+                f"bag_of_words.{caller}: response {place} is of type "
+                f"{type(text).__name__}; it should be a text."
+            )

@@ -8,15 +8,18 @@ import os
 import pathlib
 from collections.abc import Callable, Sequence
 
-import jax.numpy as jnp
 import numpy as np
 
-from fulcra_jax import scoring
 from fulcra_jax.inference import bag_of_words
 from fulcra_jax.inference import decisions as decisions_lib
 from fulcra_jax.inference.bag_of_words import BagOfWords
 from fulcra_jax.inference.decisions import Decisions
-from fulcra_jax.inference.predictor import Predictor, Scores, evaluator_id
+from fulcra_jax.inference.predictor import (
+    Predictor,
+    Scores,
+    check_decisions,
+    evaluator_id,
+)
 
 FILE = "ensemble.json"
 """In a directory that stands for several: a list of the directories of its members, or
@@ -29,7 +32,7 @@ class Ensemble:
     """The mean of what its members say; each reads the texts with its own tokenizer.
 
     With a bag of words: the normalised weighted geometric mean of that and what the bag
-    says (`scoring.log_pool`).
+    says (`bag_of_words.pooled`).
     """
 
     def __init__(
@@ -50,8 +53,8 @@ class Ensemble:
           decisions: fitted on what these say together.
 
         Raises:
-          ValueError: if there is no member, their values differ, or the weight or the
-            words do not fit.
+          ValueError: if there is no member, their values differ, or the weight, the
+            words or the decisions do not fit.
         """
         if not members:
             raise ValueError("ensemble.Ensemble: members is empty; give at least one.")
@@ -72,6 +75,8 @@ class Ensemble:
             )
         if words is not None:
             _check_words(words, weight, first, members[0].config.link)
+        if decisions is not None:
+            check_decisions(decisions, members[0].config, "ensemble.Ensemble")
         self.members = tuple(members)
         self.words, self.weight = words, float(weight)
         self.decisions = decisions
@@ -106,9 +111,7 @@ class Ensemble:
         probs = np.stack([one.probs for one in said]).mean(0)
         if self.words is not None:
             beside = self.words.score(prompts, responses).probs
-            probs = np.asarray(
-                scoring.log_pool(jnp.asarray(probs), jnp.asarray(beside), self.weight)
-            )
+            probs = bag_of_words.pooled(probs, beside, self.weight)
             scores = probs[..., 2] - probs[..., 0]
         return Scores(scores, probs, self.decisions)
 
@@ -245,8 +248,9 @@ def save_ensemble(
     held: list[str] | dict[str, object] = [named(one) for one in members]
     if words is not None:
         held = {"members": held, "words": named(words), "weight": weight}
-    text = json.dumps(held, indent=1)
-    (folder / FILE).write_text(text + "\n", encoding="utf-8")
+    half = folder / f".{FILE}.{os.getpid()}"
+    half.write_text(json.dumps(held, indent=1) + "\n", encoding="utf-8")
+    half.replace(folder / FILE)
 
 
 def ensemble_id(paths: Paths) -> str:
@@ -270,7 +274,7 @@ def ensemble_id(paths: Paths) -> str:
     if words is not None:
         with (words / bag_of_words.FILE).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        hashes.append(f"{digest}*{weight:g}")
+        hashes.append(f"{digest}*{weight!r}")
     digest = hashlib.sha256(" ".join(hashes).encode()).hexdigest()
     name = listed[0].resolve().name if own else f"mean-of-{len(found)}"
     return f"{name}@{digest[:12]}"

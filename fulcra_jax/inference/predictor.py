@@ -105,6 +105,11 @@ def _model_folder(path: str | pathlib.Path) -> pathlib.Path:
         raise FileNotFoundError(
             f"{path} does not exist; give the directory of a run or of a model."
         )
+    if (path / "bag_of_words.npz").is_file():
+        raise ValueError(
+            f"{path}: holds a bag of words, which stands beside runs; give the "
+            "directory of the ensemble that names it."
+        )
     if not (path / "config.py").is_file():
         return path
     if not (path / "model").is_dir():
@@ -157,7 +162,7 @@ class Predictor:
                 "least 1."
             )
         if decisions is not None:
-            _check_decisions(decisions, config)
+            check_decisions(decisions, config)
         self.config = config
         self.decisions = decisions
         self.tokenizer = tokenizer
@@ -349,17 +354,18 @@ class Predictor:
         return Scores(scores, probs, self.decisions)
 
 
-def _check_decisions(decisions: Decisions, config: EvaluatorConfig) -> None:
+def check_decisions(
+    decisions: Decisions, config: EvaluatorConfig, caller: str = "predictor.Predictor"
+) -> None:
     """Raises ValueError if they were fitted on an evaluator of another kind."""
     found, needed = len(decisions.temperature), config.head.num_values
     if found != needed:
         raise ValueError(
-            f"predictor.Predictor: decisions are of {found} values; the evaluator "
-            f"judges {needed}."
+            f"{caller}: decisions are of {found} values; the evaluator judges {needed}."
         )
     if decisions.from_score != (config.link == "tanh"):
         kind = "scores" if decisions.from_score else "probabilities"
         raise ValueError(
-            f"predictor.Predictor: decisions were fitted on {kind}, which the link "
+            f"{caller}: decisions were fitted on {kind}, which the link "
             f"{config.link!r} does not go by; fit them on this evaluator."
         )
