@@ -30,7 +30,7 @@ OUT holds a table as Markdown, CSV and picture for each part, and all in report.
 A recipe is variants joined by "+", as query+ordinal; --list names them. A finished cell
 is a row of CELLS/cells.csv with its predictions beside it, and is not trained again,
 also on another machine that has that folder; a killed one resumes from its checkpoint.
-With a small encoder on two CPU cores a cell takes four to eight minutes, so `screen`
+With a small encoder on two CPU cores a cell takes four to ten minutes, so `screen`
 takes two to three hours; `final` says first how many cells it has, of which those of
 "prompted" take ten times as long.
 Two processes may work on the same folder with different --recipes.

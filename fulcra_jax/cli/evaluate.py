@@ -188,10 +188,7 @@ def _judge_labels(
     report.shown.extend(map(Shown, evaluation_tables.all_tables(found)))
     if found["sources"]:
         report.shown.append(Shown(evaluation_tables.sources_table(found), 9, 14))
-    leak, said = _leak(prompts, train, "labelled rows")
-    report.notes.append(said)
-    if leak is not None and leak.any():
-        report.leaks["labelled rows"] = float(leak.mean())
+    leak = _leak(prompts, train, "labelled rows", report)
     if leak is not None and leak.any() and where[~leak].any():
         clean = evaluation.quick_figures(
             ours.classes[~leak], labels[~leak], where[~leak]
@@ -226,27 +223,28 @@ def _judge_scores(
             report.shown.append(Shown(teacher.values_table(found, part), 4))
     table, found["distances"] = _distances(data.scored, scores)
     report.shown.append(Shown(table))
-    leak, said = _leak(prompts, train, "rows with official scores")
-    if leak is not None and leak.any():
-        report.leaks["rows with official scores"] = float(leak.mean())
-    report.notes.append(said)
+    leak = _leak(prompts, train, "rows with official scores", report)
     return found | {"near_training": None if leak is None else int(leak.sum())}
 
 
 def _leak(
-    prompts: Sequence[str], train: Sequence[str] | None, what: str
-) -> tuple[np.ndarray | None, str]:
-    """Which rows have a near duplicate among the training prompts, and a sentence."""
+    prompts: Sequence[str], train: Sequence[str] | None, what: str, report: Report
+) -> np.ndarray | None:
+    """Which rows have a near duplicate among the training prompts; tells the report."""
     if train is None:
-        return None, (
+        report.notes.append(
             f"{what}: the rows this evaluator was trained on are not at hand, so "
             "whether these are near them is not known"
         )
+        return None
     found = evaluate_data.near(prompts, train)
-    return found, (
+    report.notes.append(
         f"{what}: {found.sum()} of {len(found)} ({found.mean():.1%}) have a prompt "
         f"that is a near duplicate of one of {len(set(train))} training prompts"
     )
+    if found.any():
+        report.leaks[what] = float(found.mean())
+    return found
 
 
 def _distances(

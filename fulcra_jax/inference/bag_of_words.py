@@ -29,11 +29,8 @@ _PARTS: tuple[dict[str, Any], ...] = (
 """Words and pairs of words; 3 to 5 letters within words."""
 
 
-def features(**fields: Any) -> Any:
+def features() -> Any:
     """An unfitted transformer: TF-IDF of words, word pairs and letters within words.
-
-    Args:
-      **fields: of each of the two `TfidfVectorizer`.
 
     Raises:
       ModuleNotFoundError: if scikit-learn is missing; it says what brings it.
@@ -43,8 +40,8 @@ def features(**fields: Any) -> Any:
         from sklearn.pipeline import make_union
     except ModuleNotFoundError as error:
         raise _extras.missing("fulcra_jax.inference", "words", error) from None
-    fields = {"sublinear_tf": True, "min_df": 2} | fields
-    return make_union(*(TfidfVectorizer(**part, **fields) for part in _PARTS))
+    shared: dict[str, Any] = {"sublinear_tf": True, "min_df": 2}
+    return make_union(*(TfidfVectorizer(**part, **shared) for part in _PARTS))
 
 
 class BagOfWords:
@@ -258,6 +255,8 @@ class BagOfWords:
                 if not all(isinstance(term, str) for part in terms for term in part):
                     raise TypeError("a term is no text")
                 return cls(terms, held["idf"], held["kernel"], held["bias"])
+        # Of a changed byte: NotImplementedError where the archive then names another
+        # compression, MemoryError where an array's header claims more than there is.
         except (ValueError, KeyError, TypeError, EOFError, OSError, RecursionError,
                 NotImplementedError, MemoryError, zipfile.BadZipFile,
                 zlib.error) as error:  # fmt: skip
