@@ -258,7 +258,7 @@ def described(decisions: Decisions) -> str:
 def _rows(arguments: Arguments) -> tuple[str, list[Row]]:
     """The name of the rows to fit on, and the rows."""
     first = members_of(arguments.runs)[0]
-    wanted = EvaluateArguments(str(first), arguments.split, arguments.data)
+    wanted = EvaluateArguments((str(first),), arguments.split, arguments.data)
     if (first / "config.py").is_file():
         config = rundir.reopen(first)
         if arguments.data:

@@ -38,6 +38,18 @@ def draw(runs: Sequence[pathlib.Path], out: pathlib.Path) -> None:
     tables.show(table(lines))
 
 
+def alone(paths: Sequence[str]) -> pathlib.Path | None:
+    """The one run that an evaluator is, if it is one and no ensemble."""
+    first = pathlib.Path(paths[0])
+    single = len(paths) == 1 and (first / "metrics.jsonl").is_file()
+    return first if single else None
+
+
+def write(run: pathlib.Path, path: pathlib.Path) -> None:
+    """Writes the picture of one training, for a report; raises as `read`."""
+    figures.training_curve(read(run), path)
+
+
 def table(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> tables.Table:
     """A column per run: how far it is, and how fast it was.
 

@@ -86,7 +86,7 @@ def demo(arguments: Arguments) -> None:
     train(config, run)
     trained = time.monotonic()
     console.rule("2 of 3: evaluate on held-out rows")
-    evaluate(EvaluateArguments(run=str(run)))
+    evaluate(EvaluateArguments(run=(str(run),)))
     evaluated = time.monotonic()
     console.rule("3 of 3: the values of five responses")
     show_scores(Predictor.load(run), DIALOGUES, console)

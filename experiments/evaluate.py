@@ -9,15 +9,18 @@ python -m experiments.evaluate --run RUN --data FOLDER --no-tfidf
 
 python -m experiments.evaluate --run DIR             an ensemble, of calibrate or fusion
 
-Of a run on ValueEval'23 it prints another report and writes a submission for the test
+python -m experiments.evaluate --run RUN RUN --out DIR       the mean of several runs
+
+Of runs on ValueEval'23 it prints another report and writes a submission for the test
 arguments: see experiments/valueeval.py.
 
 Where `python -m experiments.calibrate` has put a decisions.json beside the weights, the
 classes and probabilities are as decided there; --no-decisions takes the raw ones.
 
-Prints and writes to RUN/evaluation-SPLIT/: figures.json, report.md, per_value.png,
-predictions.jsonl and, of one run, curve.png. The floors are fitted on the rows that the
-run, or an ensemble's first, was trained on. Rows that it was trained on are told.
+Prints and writes to RUN/evaluation-SPLIT/ (or DIR): figures.json, report.md,
+per_value.png, predictions.jsonl and, of one run, curve.png. The floors are fitted on
+the rows that the run, or an ensemble's first, was trained on. Rows that it was trained
+on are told.
 """
 
 import dataclasses
@@ -29,7 +32,7 @@ from typing import Any, Literal
 
 import tyro
 
-from experiments import floors, prepare, rundir, valueeval
+from experiments import curves, floors, prepare, rundir, valueeval
 from experiments.config import Config
 from experiments.exits import exit_code
 from experiments.prepare import read_corpus
@@ -44,8 +47,9 @@ from fulcra_jax.report import evaluation, figures, tables
 class Arguments:
     """What to evaluate, and on which rows."""
 
-    run: str
-    """The directory of a finished run, or of an ensemble of runs."""
+    run: tuple[str, ...]
+    """The directory of a finished run, or of an ensemble of runs; several runs are one
+    ensemble."""
     split: Literal["held-out", "dev", "test"] = "held-out"
     """held-out is test where there is one, else dev."""
     data: str = ""
@@ -55,27 +59,35 @@ class Arguments:
     """Whether to fit the TF-IDF + logistic regression floor."""
     decisions: bool = True
     """Whether to use a decisions.json in the model's directory."""
+    out: str = ""
+    """A new directory for the report; empty takes one in the run. Several need it."""
 
 
 def evaluate(arguments: Arguments) -> dict[str, Any]:
     """All figures of a run on held-out rows, beside the floors."""
-    run = pathlib.Path(arguments.run)
-    members = inference.members_of(run)
+    runs = arguments.run
+    if not runs:
+        raise ValueError("evaluate: give a finished run with --run.")
+    if len(runs) > 1 and not arguments.out:
+        raise ValueError(
+            f"evaluate: {len(runs)} runs are one ensemble, whose report needs a new "
+            "directory: --out DIR."
+        )
+    out = pathlib.Path(arguments.out) if arguments.out else None
+    if out is not None:
+        rundir.check_free(out)
+    members = inference.members_of(runs)
     config = rundir.reopen(members[0])
     if isinstance(config.source, source.ValueEval):
-        if members != [run]:
-            raise ValueError(
-                f"{run}: is an ensemble of runs on ValueEval'23; give one of them."
-            )
         return valueeval.evaluate(
-            run, config, split=arguments.split, data=arguments.data,
-            tfidf=arguments.tfidf,
+            runs, config, split=arguments.split, data=arguments.data,
+            tfidf=arguments.tfidf, out=out,
         )  # fmt: skip
-    predictor = inference.load_predictor(run, decisions=arguments.decisions)
+    predictor = inference.load_predictor(runs, decisions=arguments.decisions)
     corpus = read_corpus(config)
     train = corpus.rows["train"]
     split, held = held_out(arguments, corpus, config.policy)
-    for sentence in trained_on([run], held):
+    for sentence in trained_on(runs, held):
         print(f"warning: {sentence}; the figures flatter.")
     for sentence in filter(None, [changed(members[0], config, corpus)]):
         print(f"warning: {sentence} The figures may be of rows that it has seen.")
@@ -100,7 +112,8 @@ def evaluate(arguments: Arguments) -> dict[str, Any]:
             evaluation.compare(ours, floor, truth) for floor in systems[1:]
         ],
     }
-    write(run, run / f"evaluation-{split}", report, held, ours)
+    folder = out or pathlib.Path(runs[0]) / f"evaluation-{split}"
+    write(folder, report, held, ours, curves.alone(runs))
     return report
 
 
@@ -193,14 +206,15 @@ def truth_of(held: Sequence[Row]) -> evaluation.Truth:
 
 
 def write(
-    run: pathlib.Path,
     folder: pathlib.Path,
     report: dict[str, Any],
     held: Sequence[Row],
     ours: evaluation.Answers,
+    trained: pathlib.Path | None,
 ) -> None:
-    """Prints the tables and writes everything to a folder of the run."""
-    folder.mkdir(exist_ok=True)
+    """Prints the tables and writes everything to a folder; `trained` is the run whose
+    training is drawn."""
+    folder.mkdir(parents=True, exist_ok=True)
     systems = report["systems"]
     shown = [
         tables.systems_table(systems),
@@ -229,10 +243,8 @@ def write(
             }
             file.write(json.dumps(entry, ensure_ascii=False) + "\n")
     figures.per_value(systems, folder / "per_value.png")
-    if (run / "metrics.jsonl").is_file():
-        lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        entries = [json.loads(line) for line in lines]
-        figures.training_curve(entries, folder / "curve.png")
+    if trained is not None:
+        curves.write(trained, folder / "curve.png")
     print(f"written to {folder}/: report.md, figures.json, predictions.jsonl, *.png")
 
 

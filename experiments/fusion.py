@@ -135,7 +135,7 @@ def measure(arguments: Arguments) -> dict[str, Any]:
             rundir.check_free(pathlib.Path(new))
             pathlib.Path(new).mkdir(parents=True, exist_ok=True)  # fails at once or not
     corpus = read_corpus(config)
-    wanted = EvaluateArguments(str(members[0]), arguments.split)
+    wanted = EvaluateArguments((str(members[0]),), arguments.split)
     split, held = held_out(wanted, corpus, config.policy)
     for sentence in filter(None, [changed(members[0], config, corpus)]):
         raise ValueError(f"fusion: {sentence}")

@@ -5,9 +5,12 @@ python -m experiments.valueeval --data FOLDER               the floors, on valid
 
 python -m experiments.evaluate --run RUN                    a run, beside the floors
 
+python -m experiments.evaluate --run RUN RUN --out DIR       the mean of several
+
 FOLDER holds arguments-SPLIT.tsv and labels-SPLIT.tsv. Of a run it writes to
-RUN/evaluation-SPLIT/: figures.json, report.md, curve.png, predictions.tsv (0 and 1, as
-a file of labels), probabilities.tsv and, for the test arguments, submission.tsv.
+RUN/evaluation-SPLIT/ (or DIR): figures.json, report.md, predictions.tsv (0 and 1, as a
+file of labels), probabilities.tsv, for the test arguments submission.tsv and, of one
+run, curve.png.
 
 A threshold is never judged on the arguments it was fitted on: for validation it is
 fitted on four fifths of the conclusions and used on the fifth. The test arguments get
@@ -15,7 +18,6 @@ the thresholds of all of validation, by the rule that was ahead there.
 """
 
 import dataclasses
-import json
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -26,14 +28,14 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments import floors
+from experiments import curves, floors
 from experiments.config import Config
 from experiments.exits import exit_code
 from fulcra_jax import scoring
 from fulcra_jax.data import source, splits, valueeval
 from fulcra_jax.data.rows import Row
-from fulcra_jax.inference import Predictor
-from fulcra_jax.report import evaluation, figures, presence, tables
+from fulcra_jax.inference import Ensemble, Predictor, load_predictor
+from fulcra_jax.report import evaluation, presence, tables
 
 FOLDS = 5
 Rule = Literal["one cut", "a cut each"]
@@ -54,29 +56,36 @@ class Held(NamedTuple):
 
 
 def evaluate(
-    run: pathlib.Path, config: Config, *, split: str, data: str, tfidf: bool
+    runs: Sequence[str],
+    config: Config,
+    *,
+    split: str,
+    data: str,
+    tfidf: bool,
+    out: pathlib.Path | None = None,
 ) -> dict[str, Any]:
     """All figures of a run, beside the floors; see the module.
 
     Args:
-      run: its directory, finished.
-      config: of the run.
+      runs: directories of finished runs, or the one of an ensemble.
+      config: of the first run.
       split: "held-out" and "dev" are validation, "test" needs labels.
       data: an arguments-SPLIT.tsv, or a folder, to judge on instead; empty is the
         run's own.
       tfidf: whether to fit that floor.
+      out: the folder of the report; None takes one in the first directory.
     """
     corpus = source.read_valueeval(_source(config))
     held = held_out(corpus, split, data)
-    predictor = Predictor.load(run, names=valueeval.CATEGORIES, decisions=False)
+    predictor = load_predictor(runs, names=valueeval.CATEGORIES, decisions=False)
     print(f"scoring {len(held.rows)} arguments ...", flush=True)
     ours = fitted = probs_of(predictor, held.rows)
     if held.rows is not held.fitted_on:
         fitted = probs_of(predictor, held.fitted_on)
     systems = decided("evaluator", ours, fitted, held)
     report = judge(systems, floor_systems(corpus.rows["train"], held, tfidf), held)
-    folder = run / f"evaluation-{held.name}"
-    folder.mkdir(exist_ok=True)
+    folder = out or pathlib.Path(runs[0]) / f"evaluation-{held.name}"
+    folder.mkdir(parents=True, exist_ok=True)
     best = max(
         (1, 2), key=lambda place: report["systems"][place]["macro"]["official_f1"]
     )
@@ -85,14 +94,17 @@ def evaluate(
                            systems[best].there)  # fmt: skip
     write_probabilities(folder / "probabilities.tsv", ids(held.rows), ours)
     write(folder, report, held)
-    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    figures.training_curve([json.loads(line) for line in lines], folder / "curve.png")
+    told = ["report.md", "figures.json", "*.tsv"]
+    trained = curves.alone(runs)
+    if trained is not None:
+        curves.write(trained, folder / "curve.png")
+        told.append("curve.png")
     if corpus.rows["test"] and not data:
         submit(
             folder / "submission.tsv", corpus.rows["test"], predictor, fitted, held,
             RULES[best - 1],
         )  # fmt: skip
-    print(f"written to {folder}/: report.md, figures.json, *.tsv, curve.png")
+    print(f"written to {folder}/: {', '.join(told)}")
     return report
 
 
@@ -139,7 +151,7 @@ def held_out(corpus: source.Corpus, split: str, data: str) -> Held:
     return Held(name, rows, dev)
 
 
-def probs_of(predictor: Predictor, rows: Sequence[Row]) -> np.ndarray:
+def probs_of(predictor: Predictor | Ensemble, rows: Sequence[Row]) -> np.ndarray:
     """`[N, 20]` probability that a category is there."""
     found = predictor.score([r.prompt for r in rows], [r.response for r in rows])
     return found.probs[..., 2]
@@ -226,6 +238,7 @@ def judge(
 ) -> dict[str, Any]:
     """Figures of all systems, and of each of ours against each floor."""
     truth = truth_of(held.rows)
+    print("resampling clusters of conclusions ...", flush=True)
     return {
         "split": held.name,
         "rule": RULES[-1],
@@ -248,7 +261,7 @@ def truth_of(rows: Sequence[Row]) -> presence.Truth:
 def submit(
     path: pathlib.Path,
     rows: Sequence[Row],
-    predictor: Predictor,
+    predictor: Predictor | Ensemble,
     fitted: np.ndarray,
     held: Held,
     rule: Rule,

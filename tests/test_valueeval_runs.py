@@ -83,3 +83,31 @@ def test_what_cannot_be_done_is_said(run, tmp_path, capsys):
     assert "no argument of test has labels" in capsys.readouterr().err
     assert cli.main(["score", "--run", str(run), "--response", "x"]) == 1
     assert "its head has 20 values; 10 are needed here" in capsys.readouterr().err
+
+
+def test_several_runs_are_one_evaluator(run, tmp_path, capsys):
+    other = tmp_path / "other"
+    words = ["--data", str(folder(tmp_path)), "--run", str(other), "--seed", "1"]
+    assert script.main(["debug", *words, "--steps", "8"]) == 0
+    both = ["--run", str(run), str(other)]
+    capsys.readouterr()
+    assert evaluate.main(both) == 1
+    assert "needs a new directory: --out DIR" in capsys.readouterr().err
+    out = tmp_path / "mean"
+    assert evaluate.main([*both, "--no-tfidf", "--out", str(out)]) == 0
+    assert not (out / "curve.png").exists()
+    assert (out / "submission.tsv").is_file()
+    assert evaluate.main([*both, "--no-tfidf", "--out", str(out)]) == 1
+    assert "exists and is not empty" in capsys.readouterr().err
+    for place, one in enumerate((run, other)):
+        alone = ["--run", str(one), "--no-tfidf", "--out", str(tmp_path / str(place))]
+        assert evaluate.main(alone) == 0
+        assert (tmp_path / str(place) / "curve.png").is_file()
+
+    def probs(name):
+        lines = (tmp_path / name / "probabilities.tsv").read_text().splitlines()[1:]
+        return np.array([line.split("\t")[1:] for line in lines], float)
+
+    first, second = probs("0"), probs("1")
+    assert np.abs(first - second).max() > 1e-3
+    np.testing.assert_allclose(probs("mean"), (first + second) / 2, atol=2e-5)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from fulcra_jax import values
 from fulcra_jax.inference import bag_of_words
 from fulcra_jax.inference import decisions as decisions_lib
 from fulcra_jax.inference.bag_of_words import BagOfWords
@@ -135,7 +136,11 @@ def _check_words(words: BagOfWords, weight: float, values: int, link: str) -> No
 
 
 def load_predictor(
-    paths: Paths, *, batch_size: int = 32, decisions: bool = True
+    paths: Paths,
+    *,
+    batch_size: int = 32,
+    names: Sequence[str] = values.BASIC,
+    decisions: bool = True,
 ) -> Predictor | Ensemble:
     """The evaluator of one directory, or the ensemble of several.
 
@@ -143,6 +148,7 @@ def load_predictor(
       paths: a run, a model, or a directory with an ensemble.json; or several runs and
         models.
       batch_size: rows per call of a model.
+      names: the values that are needed, as of `Predictor.load`.
       decisions: whether a decisions.json in the directory is used; several directories
         have none together.
 
@@ -152,9 +158,12 @@ def load_predictor(
     """
     found, listed = members_of(paths), _listed(paths)
     if len(listed) == 1 and not _is_ensemble(listed[0]):
-        return Predictor.load(found[0], batch_size=batch_size, decisions=decisions)
+        return Predictor.load(
+            found[0], batch_size=batch_size, names=names, decisions=decisions
+        )
     members = [
-        Predictor.load(path, batch_size=batch_size, decisions=False) for path in found
+        Predictor.load(path, batch_size=batch_size, names=names, decisions=False)
+        for path in found
     ]
     beside, weight = words_of(paths)
     return Ensemble(
