@@ -68,6 +68,7 @@ def evaluate(arguments: Arguments) -> dict[str, Any]:
     runs = arguments.run
     if not runs:
         raise ValueError("evaluate: give a finished run with --run.")
+    home = pathlib.Path(runs[0])
     if len(runs) > 1 and not arguments.out:
         raise ValueError(
             f"evaluate: {len(runs)} runs are one ensemble, whose report needs a new "
@@ -112,7 +113,7 @@ def evaluate(arguments: Arguments) -> dict[str, Any]:
             evaluation.compare(ours, floor, truth) for floor in systems[1:]
         ],
     }
-    folder = out or pathlib.Path(runs[0]) / f"evaluation-{split}"
+    folder = out or home / f"evaluation-{split}"
     write(folder, report, held, ours, curves.alone(runs))
     return report
 
