@@ -27,6 +27,9 @@ temperatures and biases that the other folds' held-out rows were fitted to.
 --size debug: each stage on the embedded corpus with a tiny encoder in two minutes.
 OUT holds a table as Markdown, CSV and picture for each part, and all in report.md.
 
+To compare encoders give each a name: with --encoder DIR --encoder-name mine the recipes
+are called shared@mine, and stand in the same tables as those of other encoders.
+
 A recipe is variants joined by "+", as query+ordinal; --list names them. A finished cell
 is a row of CELLS/cells.csv with its predictions beside it, and is not trained again,
 also on another machine that has that folder; a killed one resumes from its checkpoint.
@@ -75,6 +78,8 @@ class Arguments:
     """A folder in FULCRA's format; empty takes the embedded corpus (--size debug)."""
     encoder: str = ""
     """A Hugging Face directory of the encoder that all heads share."""
+    encoder_name: str = ""
+    """Its name in cells and tables, to keep several encoders apart; empty is none."""
     recipes: tuple[str, ...] = ()
     """Variants joined by "+"; empty takes the stage's own list."""
     seeds: int = 3
@@ -113,6 +118,18 @@ class Arguments:
             raise ValueError("compare_heads: folds is 1; it should be 0, or 2 or more.")
         if len(set(self.recipes)) != len(self.recipes):
             raise ValueError("compare_heads: a recipe stands twice in --recipes.")
+        if set(self.encoder_name) & set("+@ /\\:"):
+            raise ValueError(
+                f"compare_heads: encoder_name is {self.encoder_name!r}; it should have "
+                "no '+', '@', '/', ':', backslash or blank."
+            )
+        for recipe in self.recipes:
+            if "@" in recipe:
+                raise ValueError(
+                    f"compare_heads: the recipe {recipe!r} names an encoder; give "
+                    f"--recipes {recipe.partition('@')[0]} --encoder-name "
+                    f"{recipe.partition('@')[2]}."
+                )
 
 
 def compare(arguments: Arguments) -> None:
@@ -131,8 +148,10 @@ def compare(arguments: Arguments) -> None:
         )
     else:
         wanted = keys_of(arguments)
-    for recipe in {key.recipe for key in wanted} - set(running.FLOORS):
+    for recipe in {key.variants for key in wanted} - set(running.FLOORS):
         variants.apply(setting.base, recipe)  # a wrong name is told before hours
+    if arguments.encoder_name:
+        wanted = [_named(key, arguments.encoder_name) for key in wanted]
     if arguments.stage != "report":
         run_missing(setting, cells, wanted)
     write(arguments, setting, cells, wanted)
@@ -153,8 +172,9 @@ def setting_of(arguments: Arguments) -> running.Setting:
             "a Hugging Face directory."
         )
     setting = running.Setting(
-        base, data, arguments.encoder, pathlib.Path(arguments.out)
-    )
+        base, data, arguments.encoder, pathlib.Path(arguments.out),
+        arguments.encoder_name,
+    )  # fmt: skip
     return _screened(arguments, setting) if arguments.stage == "screen" else setting
 
 
@@ -212,6 +232,13 @@ def keys_of(arguments: Arguments) -> list[Key]:
     return wanted
 
 
+def _named(key: Key, encoder: str) -> Key:
+    """The same cell of a named encoder; floors read none."""
+    if key.recipe in running.FLOORS:
+        return key
+    return dataclasses.replace(key, recipe=f"{key.variants}@{encoder}")
+
+
 def run_missing(setting: running.Setting, cells: Cells, wanted: Sequence[Key]) -> None:
     """Trains what is not finished, one cell after the other."""
     finished = cells.read()
@@ -255,7 +282,7 @@ def _time_left(finished: Iterable[Cell], missing: Sequence[Key]) -> str:
     left = 0.0
     for key in waiting:
         same = [cell.seconds for cell in trained if cell.recipe == key.recipe]
-        many = 10.0 if not same and key.recipe.split("+")[0] in ONE_SEED else 1.0
+        many = 10.0 if not same and key.variants.split("+")[0] in ONE_SEED else 1.0
         left += many * float(np.median(same or usual or [c.seconds for c in trained]))
     amount = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
     return f"{len(waiting)} cells to train, about {amount} in all"

@@ -267,6 +267,11 @@ def test_values_that_are_left_out_are_not_trained_on():
         (("final", "--size", "debug", "--folds", "6"), "folds is 6"),
         (("final", "--size", "debug", "--recipes", "nothing"), "'nothing' is unknown"),
         (("final", "--size", "debug", "--recipes", "query", "query"), "stands twice"),
+        (
+            ("final", "--size", "debug", "--encoder-name", "a b"),
+            "encoder_name is 'a",
+        ),
+        (("final", "--size", "debug", "--recipes", "a@b"), "give --recipes a --enc"),
     ],
 )
 def test_what_cannot_be_compared_is_told_in_a_sentence(arguments, message, capsys):

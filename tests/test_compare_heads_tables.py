@@ -13,7 +13,10 @@ from experiments.heads.cells import Cells, Key
 from fulcra_jax import configs, scoring
 from fulcra_jax.data import source
 
-SKILL = {"shared": 0.6, "query": 0.95, "first": 0.6, "query-definition": 0.9}
+SKILL = {
+    "shared": 0.6, "query": 0.95, "first": 0.6, "query-definition": 0.9,
+    "shared@mine": 0.95,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -93,6 +96,39 @@ def test_what_cannot_be_checked_is_said(debug, tmp_path):
     settings, notes = tables.checked(setting, cells, finished, encoder_known=True)
     assert settings == {key: cell.settings for key, cell in finished.items()}
     assert not notes
+
+
+def test_several_encoders_stand_in_one_table(debug, tmp_path, capsys):
+    one = {"folds": 0, "recipes": ("shared",)}
+    compare_heads.compare(debug("final", **one))
+    compare_heads.compare(debug("final", encoder_name="mine", **one))
+    finished = Cells(tmp_path / "cells").read()
+    keys = [Key(name, "dev", 0) for name in ("majority", "shared", "shared@mine")]
+    assert list(finished) == keys
+    assert (keys[2].variants, keys[2].encoder) == ("shared", "mine")
+    assert (tmp_path / "cells" / "shared@mine.dev.0.npz").is_file()
+    with (tmp_path / "heads-dev-differences.csv").open() as file:
+        rows = {(r["recipe"], r["against"], r["figure"]) for r in csv.DictReader(file)}
+    assert ("shared@mine", "shared", "macro_f1") in rows
+    # Each is checked against its own encoder, and the other one is named.
+    for name, other in (("mine", "shared"), ("", "shared@mine")):
+        compare_heads.compare(debug("report", encoder_name=name))
+        text = (tmp_path / "heads-dev.md").read_text()
+        assert f"encoder is not known here: {other}." in text
+        assert "| shared@mine |" in text
+    capsys.readouterr()
+    compare_heads.compare(debug("final", encoder_name="mine", **one))
+    assert "2 of 2 cells are finished" in capsys.readouterr().out
+
+
+def test_zero_shot_of_a_named_encoder(debug, tmp_path, monkeypatch):
+    monkeypatch.setitem(SKILL, "query-definition@mine", 0.9)
+    wish = {"values": ("Power",), "encoder_name": "mine"}
+    compare_heads.compare(debug("zero-shot", **wish))
+    finished = Cells(tmp_path / "cells").read()
+    assert Key("query-definition@mine", "zero-shot:Power", 0) in finished
+    text = (tmp_path / "zero-shot.md").read_text()
+    assert "| query-definition@mine | Power |" in text
 
 
 def test_a_report_needs_no_encoder(debug, tmp_path, capsys):

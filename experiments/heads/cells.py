@@ -30,9 +30,20 @@ class Key:
     """Which cell: what was trained, on what, with which seed."""
 
     recipe: str
+    """Variants joined by "+"; behind "@" the name of the encoder, if it has one."""
     split: str
     """"dev", or "fold0", "fold1", ...; "zero-shot:VALUE"."""
     seed: int
+
+    @property
+    def variants(self) -> str:
+        """The recipe without the encoder's name."""
+        return self.recipe.partition("@")[0]
+
+    @property
+    def encoder(self) -> str:
+        """The encoder's name, or ""."""
+        return self.recipe.partition("@")[2]
 
     @property
     def file(self) -> str:

@@ -42,11 +42,13 @@ class Setting(NamedTuple):
     """A Hugging Face directory; empty trains one from random weights."""
     out: pathlib.Path
     """Where runs are kept while they are trained."""
+    name: str = ""
+    """What the encoder is called behind "@" in the names of recipes; "" is none."""
 
 
 def config_of(setting: Setting, key: Key) -> Config:
     """The configuration of a cell."""
-    config = variants.apply(setting.base, key.recipe)
+    config = variants.apply(setting.base, key.variants)
     kind, _, value = key.split.partition(":")
     if kind == "zero-shot":
         config = dataclasses.replace(config, leave_out=(value,))

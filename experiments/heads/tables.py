@@ -35,7 +35,9 @@ def checked(
         if key not in finished:
             continue
         if key.recipe not in running.FLOORS and not (
-            encoder_known and variants.is_known(key.recipe)
+            encoder_known
+            and key.encoder == setting.name
+            and variants.is_known(key.variants)
         ):
             if key.recipe not in REFERENCES:
                 unchecked.add(key.recipe)
@@ -48,7 +50,7 @@ def checked(
             )
     if unchecked:
         why = (
-            "its variant is not known here (FULCRA_HEADS)"
+            "their variant (FULCRA_HEADS) or encoder is not known here"
             if encoder_known
             else "the encoder is not given (--encoder)"
         )

@@ -211,12 +211,12 @@ def register(name: str, text: str, change: Variant) -> None:
     """Adds a variant.
 
     Raises:
-      ValueError: if the name is taken, or has "+" or a blank in it.
+      ValueError: if the name is taken, or has "+", "@" or a blank in it.
     """
-    if name in VARIANTS or set(name) & set("+ /") or not name:
+    if name in VARIANTS or set(name) & set("+@ /") or not name:
         raise ValueError(
             f"variants.register: {name!r} should be a name that is not taken, without "
-            "'+', '/' and blanks."
+            "'+', '@', '/' and blanks."
         )
     VARIANTS[name] = (text, change)
 
