@@ -9,7 +9,7 @@ python -m experiments.evaluate --run RUN --data FOLDER --no-tfidf
 
 python -m experiments.evaluate --run DIR             an ensemble, of calibrate or fusion
 
-python -m experiments.evaluate --run RUN RUN --out DIR       the mean of several runs
+python -m experiments.evaluate --run RUN --run RUN --out DIR    the mean of several
 
 Of runs on ValueEval'23 it prints another report and writes a submission for the test
 arguments: see experiments/valueeval.py.
@@ -47,9 +47,9 @@ from fulcra_jax.report import evaluation, figures, tables
 class Arguments:
     """What to evaluate, and on which rows."""
 
-    run: tuple[str, ...]
-    """The directory of a finished run, or of an ensemble of runs; several runs are one
-    ensemble."""
+    run: tyro.conf.UseAppendAction[tuple[str, ...]]
+    """The directory of a finished run, or of an ensemble of runs; given several times,
+    one evaluator, the mean of all."""
     split: Literal["held-out", "dev", "test"] = "held-out"
     """held-out is test where there is one, else dev."""
     data: str = ""

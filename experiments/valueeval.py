@@ -5,7 +5,7 @@ python -m experiments.valueeval --data FOLDER               the floors, on valid
 
 python -m experiments.evaluate --run RUN                    a run, beside the floors
 
-python -m experiments.evaluate --run RUN RUN --out DIR       the mean of several
+python -m experiments.evaluate --run RUN --run RUN --out DIR    the mean of several
 
 FOLDER holds arguments-SPLIT.tsv and labels-SPLIT.tsv. Of a run it writes to
 RUN/evaluation-SPLIT/ (or DIR): figures.json, report.md, predictions.tsv (0 and 1, as a

@@ -89,7 +89,7 @@ def test_several_runs_are_one_evaluator(run, tmp_path, capsys):
     other = tmp_path / "other"
     words = ["--data", str(folder(tmp_path)), "--run", str(other), "--seed", "1"]
     assert script.main(["debug", *words, "--steps", "8"]) == 0
-    both = ["--run", str(run), str(other)]
+    both = ["--run", str(run), "--run", str(other)]
     capsys.readouterr()
     assert evaluate.main(both) == 1
     assert "needs a new directory: --out DIR" in capsys.readouterr().err
