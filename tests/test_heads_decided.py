@@ -103,3 +103,13 @@ def test_what_is_made_of_which_system(several):
     assert names == (more if several else plain)
     alone = [one.recipe for one in decided.with_derived(named[2:], held)]
     assert alone == (["shared", "shared, decided"] if several else ["shared"])
+
+
+def test_words_stand_beside_probabilities_only():
+    held, system, _ = held_and_system()
+    words = dataclasses.replace(system, recipe=decided.WORDS)
+    named = np.eye(3, dtype=np.float32)[system.classes + 1]
+    classes_only = dataclasses.replace(system, recipe="tanh", probs=named)
+    names = [s.recipe for s in decided.with_derived([words, classes_only], held)]
+    assert "tanh, decided" in names
+    assert "tanh" + decided.FUSED not in names

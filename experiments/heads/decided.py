@@ -59,17 +59,23 @@ def fused(system: System, words: System) -> System:
     )  # fmt: skip
 
 
+def _soft(system: System) -> bool:
+    """Whether its probabilities are more than the names of classes."""
+    return bool(((system.probs > 0) & (system.probs < 1)).any())
+
+
 def with_derived(systems: Sequence[System], held: Held) -> list[System]:
     """The systems, each followed by what can be made of it.
 
-    The floors are left as they are, but for the bag of words, which is decided too.
+    The floors are left as they are, but for the bag of words, which is decided too. A
+    link without probabilities, as tanh, has nothing that words could be pooled with.
     """
     words = next((s for s in systems if s.recipe == WORDS), None)
     several = len(held.splits) > 1
     found: list[System] = []
     for system in systems:
         mine = [system]
-        if words is not None and system.recipe not in running.FLOORS:
+        if words is not None and system.recipe not in running.FLOORS and _soft(system):
             mine.append(fused(system, words))
         if several and (system.recipe == WORDS or system.recipe not in running.FLOORS):
             mine += [decided(one, held) for one in mine]
