@@ -34,9 +34,10 @@ import tyro
 
 from experiments import rundir
 from experiments.evaluate import Arguments as EvaluateArguments
-from experiments.evaluate import changed, held_out, trained_on, truth_of
+from experiments.evaluate import held_out, truth_of
 from experiments.exits import exit_code
 from experiments.prepare import read_corpus
+from experiments.seen import changed, trained_on
 from fulcra_jax.data import splits
 from fulcra_jax.data.rows import Policy, Row
 from fulcra_jax.data.source import Corpus

@@ -47,6 +47,7 @@ shared mine. README.md ("Compare value heads") has such a file.
 import dataclasses
 import os
 import pathlib
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -61,7 +62,7 @@ from experiments.heads import running, tables, variants, zero_shot
 from experiments.heads.cells import DEFAULT, Cell, Cells, Key
 from experiments.recipes import RECIPES
 from fulcra_jax import models
-from fulcra_jax.data import sample
+from fulcra_jax.data import sample, teacher
 
 Stage = Literal["screen", "final", "zero-shot", "report", ""]
 FINAL = ("shared", "query", "tokens", "film", "prompted-packed", "prompted")
@@ -92,8 +93,9 @@ class Arguments:
     """Of the stage zero-shot, those left out; empty takes the six common ones."""
     baseline: str = "shared"
     """The recipe that others are compared with."""
-    out: str = "runs/heads"
-    """Folder of the runs, while they are trained, and of the tables."""
+    out: str = ""
+    """Folder of the runs, while they are trained, and of the tables; empty is
+    runs/heads, or runs/heads-debug of --size debug."""
     cells: str = ""
     """Folder of the finished cells, those of screening in its folder screen; empty is
     experiments/figures/heads, or OUT/cells of --size debug."""
@@ -103,6 +105,9 @@ class Arguments:
     """Name the variants and stop."""
 
     def __post_init__(self) -> None:
+        if not self.out:
+            debug = self.size == "debug"
+            object.__setattr__(self, "out", f"runs/heads{'-debug' if debug else ''}")
         if not self.stage and not self.list:
             raise ValueError(
                 "compare_heads: give a stage: screen, final, zero-shot or report; "
@@ -118,17 +123,17 @@ class Arguments:
             raise ValueError("compare_heads: folds is 1; it should be 0, or 2 or more.")
         if len(set(self.recipes)) != len(self.recipes):
             raise ValueError("compare_heads: a recipe stands twice in --recipes.")
-        if set(self.encoder_name) & set("+@ /\\:"):
+        if not re.fullmatch(r"[\w.-]*", self.encoder_name):
             raise ValueError(
                 f"compare_heads: encoder_name is {self.encoder_name!r}; it should have "
-                "no '+', '@', '/', ':', backslash or blank."
+                "letters, digits, '.', '-' and '_' only."
             )
         for recipe in self.recipes:
             if "@" in recipe:
                 raise ValueError(
                     f"compare_heads: the recipe {recipe!r} names an encoder; give "
                     f"--recipes {recipe.partition('@')[0]} --encoder-name "
-                    f"{recipe.partition('@')[2]}."
+                    f"{recipe.partition('@')[2] or 'NAME'}."
                 )
 
 
@@ -152,6 +157,12 @@ def compare(arguments: Arguments) -> None:
         variants.apply(setting.base, recipe)  # a wrong name is told before hours
     if arguments.encoder_name:
         wanted = [_named(key, arguments.encoder_name) for key in wanted]
+    others = {key.recipe for key in (*wanted, *cells.read())}
+    if arguments.baseline not in ("shared", *others):
+        raise ValueError(
+            f"compare_heads: there is no cell of the baseline {arguments.baseline!r}; "
+            f"there are: {', '.join(sorted(others))}."
+        )
     if arguments.stage != "report":
         run_missing(setting, cells, wanted)
     write(arguments, setting, cells, wanted)
@@ -214,7 +225,7 @@ def keys_of(arguments: Arguments) -> list[Key]:
     debug = arguments.size == "debug"
     if arguments.stage == "screen":
         recipes = arguments.recipes or (
-            ("shared", "query") if debug else variants.SCREENED
+            ("shared", "query") if debug else _screened_on(arguments.data)
         )
         return [Key(recipe, "dev", 0) for recipe in (*running.FLOORS, *recipes)]
     recipes = arguments.recipes or (("shared", "query") if debug else FINAL)
@@ -230,6 +241,18 @@ def keys_of(arguments: Arguments) -> list[Key]:
                 continue
             wanted += [Key(recipe, split, seed) for split in names]
     return wanted
+
+
+def _screened_on(data: str) -> list[str]:
+    """What the screening tries, as far as a folder has what it reads."""
+    if teacher.teacher_files(data):
+        return [*variants.SCREENED]
+    names = [x for x in variants.SCREENED if "teacher" not in x.split("+")]
+    print(
+        f"data: {data} has no official_scores.NAME.train.jsonl; left out: "
+        f"{', '.join(sorted({*variants.SCREENED} - {*names}))}"
+    )
+    return names
 
 
 def _named(key: Key, encoder: str) -> Key:
@@ -306,6 +329,7 @@ def write(
     known = bool(arguments.encoder) or arguments.size == "debug"
     texts: list[str] = []
     if stage == "report":
+        tables.clear(setting.out)
         shorter = dataclasses.replace(arguments, stage="screen")
         texts += tables.write(
             _screened(arguments, setting), Cells(cells_folder(shorter)), [],
@@ -321,7 +345,10 @@ def write(
         wanted = _left_out(cells.read())
     if stage == "zero-shot" or (stage == "report" and wanted):
         texts.append(zero_shot.write(setting, cells, wanted, encoder_known=known))
-    print("\n".join(texts) or "nothing is finished")
+    if not texts:
+        print(f"nothing is finished in {cells.folder}/")
+        return
+    print("\n".join(texts))
     tables.join(setting.out)
     print(f"written to {setting.out}/")
 

@@ -32,10 +32,10 @@ from typing import Any, Literal
 
 import tyro
 
-from experiments import curves, floors, prepare, rundir, valueeval
-from experiments.config import Config
+from experiments import curves, floors, rundir, valueeval
 from experiments.exits import exit_code
 from experiments.prepare import read_corpus
+from experiments.seen import changed, trained_on
 from fulcra_jax import inference
 from fulcra_jax.data import source, splits
 from fulcra_jax.data.rows import Row
@@ -108,6 +108,7 @@ def evaluate(arguments: Arguments) -> dict[str, Any]:
     truth = truth_of(held)
     report = {
         "split": split,
+        "runs": [str(run) for run in runs],
         "systems": [evaluation.evaluate(system, truth) for system in systems],
         "differences": [
             evaluation.compare(ours, floor, truth) for floor in systems[1:]
@@ -126,48 +127,6 @@ def tell_decisions(decisions: Decisions, held: Sequence[Row]) -> None:
             "warning: these are the rows the decisions were fitted on, so the figures "
             "flatter; the report of experiments.calibrate has out-of-sample ones."
         )
-
-
-def trained_on(paths: Sequence[str | pathlib.Path], held: Sequence[Row]) -> list[str]:
-    """A sentence for each run that was trained on some of the rows.
-
-    Args:
-      paths: of runs, of models of runs or of an ensemble; its bag of words counts too.
-      held: the rows.
-
-    Returns:
-      Nothing of models without a run, and of runs whose rows are not at hand.
-    """
-    texts = [(row.prompt, row.response) for row in held]
-    words, _ = inference.words_of(paths)
-    told = []
-    for path in [*inference.members_of(paths), *([words] if words else [])]:
-        seen = {(row.prompt, row.response) for row in _training_rows(path)}
-        count = sum(text in seen for text in texts)
-        if count:
-            told.append(f"{path} was trained on {count} of the {len(held)} rows")
-    return told
-
-
-def _training_rows(path: pathlib.Path) -> list[Row]:
-    """Those of a run, or of a model's run; none where they are not at hand."""
-    folder = path.resolve()
-    if folder.name in ("model", "model-best") and not (folder / "config.py").is_file():
-        folder = folder.parent
-    try:
-        return read_corpus(rundir.load_config(folder / "config.py")).rows["train"]
-    except (OSError, ValueError, KeyError):
-        return []
-
-
-def changed(run: pathlib.Path, config: Config, corpus: source.Corpus) -> str:
-    """A sentence if the rows of a run are not those it was trained on, else ""."""
-    rows = prepare.trained_on(config, corpus.rows["train"])
-    try:
-        rundir.check_data(run, config, rows)
-    except ValueError as error:
-        return str(error)
-    return ""
 
 
 def held_out(
@@ -227,7 +186,7 @@ def write(
         tables.show(table, most=columns)  # what fits 80 characters; report.md has all
     (folder / "figures.json").write_text(evaluation.dumps(report) + "\n")
     (folder / "report.md").write_text(
-        f"# Evaluation on {report['split']}\n\n"
+        f"# Evaluation on {report['split']}\n\nOf {', '.join(report['runs'])}.\n\n"
         + "\n".join(map(tables.markdown, shown))
     )
     with (folder / "predictions.jsonl").open("w", encoding="utf-8") as file:

@@ -33,9 +33,10 @@ import tyro
 from experiments import floors, prepare, rundir
 from experiments.calibrate import folds_of
 from experiments.evaluate import Arguments as EvaluateArguments
-from experiments.evaluate import changed, held_out, trained_on, truth_of
+from experiments.evaluate import held_out, truth_of
 from experiments.exits import exit_code
 from experiments.prepare import read_corpus
+from experiments.seen import changed, trained_on
 from fulcra_jax import scoring
 from fulcra_jax.inference import (
     BagOfWords,
@@ -119,11 +120,19 @@ def measure(arguments: Arguments) -> dict[str, Any]:
     """Fits both, fuses and reports; returns the figures."""
     if not arguments.runs:
         raise ValueError("fusion: give the directory of at least one run.")
+    runs = [*arguments.runs]
+    if len(runs) > 1 and not arguments.out:
+        raise ValueError(
+            f"fusion: {len(runs)} runs are one ensemble, whose report needs "
+            "a new directory: --out DIR."
+        )
+    if arguments.folds < 2:
+        raise ValueError(f"fusion: folds is {arguments.folds}; it should be 2 or more.")
     if not 0.0 <= arguments.weight <= 1.0:
         raise ValueError(
             f"fusion: weight is {arguments.weight}; it should be in [0, 1]."
         )
-    members, home = members_of(arguments.runs), pathlib.Path(arguments.runs[0])
+    members, home = members_of(runs), pathlib.Path(runs[0])
     config = rundir.reopen(members[0])
     if config.control != "none":
         raise ValueError(
@@ -139,11 +148,11 @@ def measure(arguments: Arguments) -> dict[str, Any]:
     split, held = held_out(wanted, corpus, config.policy)
     for sentence in filter(None, [changed(members[0], config, corpus)]):
         raise ValueError(f"fusion: {sentence}")
-    for sentence in trained_on(arguments.runs, held):
+    for sentence in trained_on(runs, held):
         raise ValueError(f"fusion: {sentence}; a run that has not seen them is needed.")
     truth = truth_of(held)
     fold = folds_of(held, truth.cluster, arguments.folds, "fusion")
-    predictor = load_predictor(arguments.runs, decisions=False)
+    predictor = load_predictor(runs, decisions=False)
     one: Any = predictor
     if isinstance(predictor, Ensemble):
         one = predictor.members[0]
@@ -154,6 +163,7 @@ def measure(arguments: Arguments) -> dict[str, Any]:
             "fusion: the link 'tanh' gives no probabilities; --write needs another."
         )
     texts = [row.prompt for row in held], [row.response for row in held]
+    print(f"scoring {len(held)} rows ...", flush=True)
     said = predictor.score(*texts)
     train = prepare.trained_on(config, corpus.rows["train"])
     print(f"fitting TF-IDF + LR on {len(train)} rows ...", flush=True)
@@ -168,8 +178,10 @@ def measure(arguments: Arguments) -> dict[str, Any]:
     ]
     names = "both, decided", "run, decided", "words, decided"
     fitted = [answers[name] for name in names]
+    print("resampling clusters of prompts ...", flush=True)
     report = {
         "split": split,
+        "runs": runs,
         "weight": arguments.weight,
         "weights": weights,
         "systems": [evaluation.evaluate(x, truth) for x in (*plain, *fitted)],
@@ -191,7 +203,9 @@ def measure(arguments: Arguments) -> dict[str, Any]:
     told = ", ".join(f"{weight:.2f}" for weight in weights)
     note = f"weights of the words that were fitted, by fold: {told}"
     text = "\n".join(map(tables.markdown, shown))
-    (folder / "report.md").write_text(f"# Fusion on {split}\n\n{text}\n{note}\n")
+    (folder / "report.md").write_text(
+        f"# Fusion on {split}\n\nOf {', '.join(runs)}.\n\n{text}\n{note}\n"
+    )
     (folder / "figures.json").write_text(evaluation.dumps(report) + "\n")
     print(f"{note}\nwritten to {folder}/: report.md, figures.json")
     if arguments.write:

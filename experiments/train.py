@@ -13,7 +13,7 @@ python -m experiments.train --resume runs/demo-20260101-120000
 .tsv files, told by what is there; without it the embedded corpus.
 
 --teacher trains on the official_scores.NAME.train.jsonl of that folder too, as a
-teacher's scores; --loss.teacher W is the weight of such a cell, 1 by default.
+teacher's scores; --loss.teacher W is the weight of such a cell, 5 by default.
 
 --variant NAME+NAME changes the recipe as in experiments.compare_heads, whose --list
 names the variants: python -m experiments.train small --variant query+ordinal --data

@@ -31,6 +31,7 @@ import tyro
 from experiments import curves, floors
 from experiments.config import Config
 from experiments.exits import exit_code
+from experiments.seen import trained_on
 from fulcra_jax import scoring
 from fulcra_jax.data import source, splits, valueeval
 from fulcra_jax.data.rows import Row
@@ -77,10 +78,16 @@ def evaluate(
     """
     corpus = source.read_valueeval(_source(config))
     held = held_out(corpus, split, data)
+    for sentence in trained_on(runs, held.rows):
+        print(f"warning: {sentence}; the figures flatter.")
     predictor = load_predictor(runs, names=valueeval.CATEGORIES, decisions=False)
     print(f"scoring {len(held.rows)} arguments ...", flush=True)
     ours = fitted = probs_of(predictor, held.rows)
     if held.rows is not held.fitted_on:
+        print(
+            f"scoring {len(held.fitted_on)} arguments of validation, for thresholds "
+            "...", flush=True,
+        )  # fmt: skip
         fitted = probs_of(predictor, held.fitted_on)
     systems = decided("evaluator", ours, fitted, held)
     report = judge(systems, floor_systems(corpus.rows["train"], held, tfidf), held)
@@ -90,6 +97,7 @@ def evaluate(
         (1, 2), key=lambda place: report["systems"][place]["macro"]["official_f1"]
     )
     report["rule"] = RULES[best - 1]
+    report["runs"] = [str(run) for run in runs]
     valueeval.write_labels(folder / "predictions.tsv", ids(held.rows),
                            systems[best].there)  # fmt: skip
     write_probabilities(folder / "probabilities.tsv", ids(held.rows), ours)
@@ -100,6 +108,7 @@ def evaluate(
         curves.write(trained, folder / "curve.png")
         told.append("curve.png")
     if corpus.rows["test"] and not data:
+        print(f"scoring {len(corpus.rows['test'])} test arguments ...", flush=True)
         submit(
             folder / "submission.tsv", corpus.rows["test"], predictor, fitted, held,
             RULES[best - 1],
@@ -142,13 +151,22 @@ def held_out(corpus: source.Corpus, split: str, data: str) -> Held:
     elif name == "dev":
         return Held("dev", dev, dev)
     rows = [row for row in found if row.where.any()]
+    judged = {(row.prompt, row.response) for row in rows}
+    others = [row for row in dev if (row.prompt, row.response) not in judged]
+    if len(others) < len(dev):
+        kept = f"the other {len(others)}" if others else "other conclusions of these"
+        print(
+            f"data: {len(dev) - len(others)} of the {len(dev)} arguments that "
+            f"thresholds are fitted on are judged; they are fitted on {kept} instead"
+        )
     if not rows:
         raise ValueError(
             f"evaluate: no argument of {name} has labels"
             + ("; they are not released, and evaluating dev writes a submission."
                if name == "test" else ".")
         )  # fmt: skip
-    return Held(name, rows, dev)
+    # None is judged under a threshold that it was fitted on.
+    return Held(name, rows, others or rows)
 
 
 def probs_of(predictor: Predictor | Ensemble, rows: Sequence[Row]) -> np.ndarray:
@@ -280,7 +298,8 @@ def write(folder: pathlib.Path, report: dict[str, Any], held: Held) -> None:
     shown = show(report)
     (folder / "figures.json").write_text(evaluation.dumps(report) + "\n")
     (folder / "report.md").write_text(
-        f"# ValueEval'23, {held.name}\n\n" + "\n".join(map(tables.markdown, shown)),
+        f"# ValueEval'23, {held.name}\n\nOf {', '.join(report['runs'])}.\n\n"
+        + "\n".join(map(tables.markdown, shown)),
         encoding="utf-8",
     )
 

@@ -11,7 +11,7 @@ import pytest
 import tiny_models
 from sklearn.linear_model import LogisticRegression
 
-from experiments import calibrate, evaluate, fusion, train
+from experiments import calibrate, evaluate, fusion, seen, train
 from experiments.heads import decided, summary
 from fulcra_jax import cli, inference, scoring, values
 from fulcra_jax.cli import evaluate_data
@@ -301,14 +301,14 @@ def test_rows_that_were_trained_on_are_not_fitted_on(
     copy = shutil.copytree(run, tmp_path / "model-a")
     (tmp_path / "best").symlink_to(run / "model")
     for path in (run, run / "model", copy, tmp_path / "best"):
-        told = evaluate.trained_on([path], rows)
+        told = seen.trained_on([path], rows)
         assert told == [f"{path} was trained on 30 of the 35 rows"]
     monkeypatch.chdir(run / "model")
-    assert len(evaluate.trained_on(["."], rows)) == 1
+    assert len(seen.trained_on(["."], rows)) == 1
     monkeypatch.undo()
-    assert evaluate.trained_on([tmp_path], rows) == []
+    assert seen.trained_on([tmp_path], rows) == []
     (tmp_path / "config.py").write_text("def no configuration")
-    assert evaluate.trained_on([tmp_path], rows) == []
+    assert seen.trained_on([tmp_path], rows) == []
 
     file = tmp_path / "rows.jsonl"
     with file.open("w") as out:
@@ -335,6 +335,8 @@ def test_rows_that_were_trained_on_are_not_fitted_on(
         (["RUN", "--weight", "2"], "weight is 2.0"),
         (["RUN", "--write", "RUN"], "is not empty"),
         (["RUN/none"], "none is no run"),
+        (["RUN", "RUN"], "2 runs are one ensemble, whose report needs"),
+        (["RUN", "--folds", "0"], "folds is 0; it should be 2 or more"),
     ],
 )
 def test_fusion_refuses_in_one_sentence(run, words, message, capsys):

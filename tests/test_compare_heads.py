@@ -47,8 +47,18 @@ def test_predictions_of_other_rows_are_refused(tmp_path):
     cells = Cells(tmp_path)
     keys = np.array([1, 2], np.uint64)
     cells.add(cell(), keys, np.zeros((2, 10, 3)))
-    with pytest.raises(ValueError, match="lacks 1 of 2 rows"):
-        cells.probs(Key("shared", "dev", 0), np.array([2, 3], np.uint64))
+    for other, common in (([2, 3], 1), ([1], 1), ([1, 2, 3], 2)):
+        with pytest.raises(ValueError, match=f"other rows: .*, {common} are the same"):
+            cells.probs(Key("shared", "dev", 0), np.array(other, np.uint64))
+    path = tmp_path / "shared.dev.0.npz"
+    whole = path.read_bytes()
+    for damaged in (whole[:-40], b"", b"no archive"):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"0\.npz: is no cell's predictions"):
+            cells.probs(Key("shared", "dev", 0), keys)
+    np.savez(path, keys=keys, probs=np.zeros((2, 3)))
+    with pytest.raises(ValueError, match=r"of shape \(2, 3\) for 2 rows"):
+        cells.probs(Key("shared", "dev", 0), keys)
     (tmp_path / "shared.dev.0.npz").unlink()
     with pytest.raises(FileNotFoundError, match=r"shared\.dev\.0\.npz is missing"):
         cells.probs(Key("shared", "dev", 0), keys)
@@ -72,7 +82,8 @@ def test_a_row_that_was_half_written_is_no_finished_cell(tmp_path):
     cells.add(cell(), keys, np.zeros((1, 10, 3)))
     whole = cells.table.read_bytes()
     cells.table.write_bytes(whole + b"query,dev,0,abc,2,0.5")
-    assert list(cells.read()) == [Key("shared", "dev", 0)]
+    with pytest.warns(UserWarning, match="its last line has no end"):
+        assert list(cells.read()) == [Key("shared", "dev", 0)]
     cells.add(cell("query"), keys, np.zeros((1, 10, 3)))
     assert list(cells.read()) == [Key("shared", "dev", 0), Key("query", "dev", 0)]
     assert cells.table.read_bytes().startswith(whole + b"query,dev,0,abc,2,0.5,0.4")
@@ -179,7 +190,7 @@ def test_a_better_recipe_is_seen_and_an_equal_one_is_not(tmp_path, monkeypatch):
     config = running.config_of(setting, Key("shared", "dev", 0))
     held = summary.held_rows({"dev": prepare.read_corpus(config).rows["dev"]})
     cells = Cells(tmp_path / "cells")
-    systems = summary.systems_of(cells, held, ["shared", "query", "first"], {})
+    systems = summary.systems_of(cells, held, ["shared", "query", "first"], {}, [])
     found = summary.summarise(systems, held, ["shared"])
     by_name = {entry["recipe"]: entry["macro_f1"] for entry in found.differences}
     low, high = by_name["query"]["interval"]
@@ -271,6 +282,8 @@ def test_values_that_are_left_out_are_not_trained_on():
             ("final", "--size", "debug", "--encoder-name", "a b"),
             "encoder_name is 'a",
         ),
+        (("final", "--size", "debug", "--encoder-name", "a|b"), "letters, digits"),
+        (("final", "--size", "debug", "--baseline", "best"), "of the baseline 'best'"),
         (("final", "--size", "debug", "--recipes", "a@b"), "give --recipes a --enc"),
     ],
 )
@@ -281,6 +294,22 @@ def test_what_cannot_be_compared_is_told_in_a_sentence(arguments, message, capsy
         code = error.code
     assert code
     assert message in capsys.readouterr().err
+
+
+def test_the_screening_leaves_out_what_a_folder_has_no_scores_for(tmp_path, capsys):
+    arguments = compare_heads.Arguments("screen", data=str(tmp_path), encoder="x")
+    names = [key.recipe for key in compare_heads.keys_of(arguments)]
+    assert "shared+teacher" not in names
+    assert "left out: shared+teacher" in capsys.readouterr().out
+    (tmp_path / "official_scores.x.train.jsonl").touch()
+    assert set(variants.SCREENED) <= {
+        key.recipe for key in compare_heads.keys_of(arguments)
+    }
+
+
+def test_debug_tables_lie_apart_from_others():
+    outs = [compare_heads.Arguments("report", size=s).out for s in ("full", "debug")]
+    assert outs == ["runs/heads", "runs/heads-debug"]
 
 
 def test_variants_are_listed(capsys):

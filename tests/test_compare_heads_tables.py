@@ -82,6 +82,23 @@ def test_a_report_names_cells_of_other_settings_and_leaves_them_out(debug, tmp_p
     assert "| first |" in text
 
 
+def test_a_damaged_cell_is_named_and_the_others_stay(debug, tmp_path, capsys):
+    compare_heads.compare(debug("final", folds=0, recipes=("shared", "query")))
+    text = (tmp_path / "heads-dev.md").read_text()
+    assert f"Rows of {tmp_path / 'embedded'}." in text
+    (tmp_path / "cells" / "query.dev.0.npz").write_bytes(b"half")
+    (tmp_path / "heads-folds.md").write_text("of other rows")
+    compare_heads.compare(debug("report"))
+    text = (tmp_path / "report.md").read_text()
+    assert "Left out: query seed 0: " in text
+    assert "query.dev.0.npz: is no cell's predictions" in text
+    assert "| shared |" in text
+    assert "of other rows" not in text
+    capsys.readouterr()
+    compare_heads.compare(debug("report", cells=str(tmp_path / "none")))
+    assert f"nothing is finished in {tmp_path / 'none'}/\n" in capsys.readouterr().out
+
+
 def test_what_cannot_be_checked_is_said(debug, tmp_path):
     arguments = debug("final", folds=0)
     compare_heads.compare(arguments)
@@ -211,6 +228,8 @@ def test_zero_shot_figures_are_those_of_the_plain_functions(debug, tmp_path):
 def test_a_value_that_is_none_is_refused(debug):
     with pytest.raises(KeyError, match="the value 'Thrift' is unknown; known are:"):
         compare_heads.compare(debug("zero-shot", values=("Thrift",)))
+    with pytest.raises(ValueError, match="a value stands twice in --values"):
+        compare_heads.compare(debug("zero-shot", values=("Power", "Power")))
 
 
 def test_a_training_takes_variants():

@@ -50,6 +50,15 @@ def folder(tmp_path):
     return tmp_path
 
 
+def test_rows_that_a_run_has_seen_are_told(folder, capsys, monkeypatch):
+    model = str(tiny_models.write(folder / "tiny", 0))
+    said = lambda runs, held: [f"{runs[0]} was trained on {len(held)} rows"]
+    monkeypatch.setattr(floors, "trained_on", said)
+    floors.judge(floors.Arguments(str(folder), (model,)))
+    told = f"warning: {model} was trained on 6 rows; its figures flatter"
+    assert capsys.readouterr().out.count(told) == 2
+
+
 @pytest.mark.usefixtures("one_device")
 def test_a_run_stands_beside_the_floors(folder, capsys):
     model = str(tiny_models.write(folder / "tiny", 0))

@@ -71,7 +71,7 @@ def test_the_command_line_asks_for_a_teacher_by_one_word(folder):
     )  # fmt: skip
     assert (more.loss.teacher, more.source.teacher_rows) == (0.25, 5)
     fields = parsed(
-        "--data", str(folder), "--source.teacher", "--loss.teacher", "1"
+        "--data", str(folder), "--source.teacher", "--loss.teacher", "5"
     )  # fmt: skip
     assert fields == asked
     with pytest.raises(ValueError, match="--teacher needs the folder of a teacher's"):

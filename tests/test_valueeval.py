@@ -260,6 +260,26 @@ def test_a_threshold_is_never_judged_on_what_it_was_fitted_on(tmp_path):
         script.cross_fitted("one cut", probs[mine], alone)
 
 
+def test_validation_given_by_its_path_is_no_other_file(tmp_path, capsys):
+    files = folder(tmp_path)
+    corpus = source.read_valueeval(source.ValueEval(str(files)))
+    held = script.held_out(corpus, "dev", str(files))
+    assert held.rows is held.fitted_on  # so each is judged under others' thresholds
+    assert (
+        "of the 12 arguments that thresholds are fitted on" in capsys.readouterr().out
+    )
+    lines = (files / "arguments-validation.tsv").read_text().splitlines(keepends=True)
+    few = tmp_path / "few"
+    few.mkdir()
+    (few / "arguments-few.tsv").write_text("".join(lines[:6]))
+    labels = (files / "labels-validation.tsv").read_text().splitlines(keepends=True)
+    (few / "labels-few.tsv").write_text("".join(labels[:6]))
+    held = script.held_out(corpus, "dev", str(few / "arguments-few.tsv"))
+    assert (len(held.rows), len(held.fitted_on)) == (5, 7)
+    judged = {(row.prompt, row.response) for row in held.rows}
+    assert not judged & {(row.prompt, row.response) for row in held.fitted_on}
+
+
 def test_the_report_has_both_f1_and_pairs_resamples():
     rng = np.random.default_rng(0)
     labels = (rng.random((60, 3)) < 0.4).astype(np.float32)

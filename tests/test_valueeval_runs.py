@@ -66,13 +66,16 @@ def test_evaluate_prints_both_f1_and_writes_a_submission(run, capsys):
     assert np.array(lines[1].split("\t")[1:], float).max() <= 1.0
 
 
-def test_other_files_are_judged_under_the_thresholds_of_validation(run, tmp_path):
+def test_other_files_are_judged_under_the_thresholds_of_validation(
+    run, tmp_path, capsys
+):
     other = folder(tmp_path) / "arguments-training.tsv"
     words = ["--run", str(run), "--data", str(other), "--no-tfidf"]
     assert evaluate.main(words) == 0
     made = run / "evaluation-arguments-training"
-    assert (made / "report.md").is_file()
+    assert f"Of {run}." in (made / "report.md").read_text()
     assert not (made / "submission.tsv").exists()
+    assert "was trained on" in capsys.readouterr().out
 
 
 def test_what_cannot_be_done_is_said(run, tmp_path, capsys):

@@ -15,6 +15,9 @@ import hashlib
 import io
 import os
 import pathlib
+import warnings
+import zipfile
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -109,7 +112,15 @@ class Cells:
         if not self.table.is_file():
             return {}
         found: dict[Key, Cell] = {}
-        text = _whole_lines(self.table.read_bytes()).decode("utf-8", "replace")
+        held = self.table.read_bytes()
+        whole = _whole_lines(held)
+        if len(whole) < len(held):
+            warnings.warn(
+                f"{self.table}: its last line has no end, as one that was half "
+                "written; it is left out.",
+                stacklevel=2,
+            )
+        text = whole.decode("utf-8", "replace")
         reader = csv.DictReader(io.StringIO(text, newline=""))
         if text and reader.fieldnames != FIELDS:
             raise ValueError(
@@ -147,22 +158,21 @@ class Cells:
 
         Raises:
           FileNotFoundError: if its file is missing.
-          ValueError: if it lacks a row.
+          ValueError: if it is of other rows, or damaged.
         """
         path = self.folder / key.file
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing, but {self.table} names it.")
-        with np.load(path) as stored:
-            place = {name: i for i, name in enumerate(stored["keys"].tolist())}
-            missing = [name for name in keys.tolist() if name not in place]
-            if missing:
-                raise ValueError(
-                    f"{path}: lacks {len(missing)} of {len(keys)} rows; it is of other "
-                    "rows than these."
-                )
-            return stored["probs"][[place[name] for name in keys.tolist()]].astype(
-                np.float32
+        names, probs = _stored(path)
+        place = {name: i for i, name in enumerate(names)}
+        wanted = keys.tolist()
+        if set(wanted) != set(place):
+            common = len(set(wanted) & set(place))
+            raise ValueError(
+                f"{path}: is of other rows: it has {len(place)}, here are "
+                f"{len(set(wanted))}, {common} are the same."
             )
+        return probs[[place[name] for name in wanted]].astype(np.float32)
 
 
 def row_keys(rows: Sequence[Row]) -> np.ndarray:
@@ -170,6 +180,24 @@ def row_keys(rows: Sequence[Row]) -> np.ndarray:
     texts = (f"{row.prompt}\0{row.response}" for row in rows)
     digests = (hashlib.sha256(t.encode("utf-8", "backslashreplace")) for t in texts)
     return np.array([int.from_bytes(d.digest()[:8], "big") for d in digests], np.uint64)
+
+
+def _stored(path: pathlib.Path) -> tuple[list[int], np.ndarray]:
+    """The keys of rows, and `[N, 10, 3]` probabilities, that lie in a file."""
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
+            names, probs = stored["keys"].tolist(), stored["probs"]
+    except (ValueError, KeyError, EOFError, OSError, NotImplementedError,
+            zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
+        raise ValueError(
+            f"{path}: is no cell's predictions ({error!s:.100})."
+        ) from None
+    if probs.shape != (len(names), 10, 3):
+        raise ValueError(
+            f"{path}: has probabilities of shape {probs.shape} for {len(names)} rows; "
+            "expected [N, 10, 3]."
+        )
+    return names, probs
 
 
 def _whole_lines(held: bytes) -> bytes:

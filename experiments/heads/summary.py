@@ -58,7 +58,11 @@ def held_rows(rows_by_split: dict[str, list[Row]]) -> Held:
 
 
 def systems_of(
-    cells: Cells, held: Held, recipes: Sequence[str], settings: dict[Key, str]
+    cells: Cells,
+    held: Held,
+    recipes: Sequence[str],
+    settings: dict[Key, str],
+    notes: list[str],
 ) -> list[System]:
     """The recipes that have all splits of at least one seed.
 
@@ -67,6 +71,8 @@ def systems_of(
       held: the rows.
       recipes: in the order of the table.
       settings: digests that cells must have, by key; a key without one takes any.
+      notes: gets a sentence for each cell whose predictions are missing, damaged or of
+        other rows; its seed is left out.
     """
     finished, keys = cells.read(), row_keys(held.rows)
     found = []
@@ -81,9 +87,13 @@ def systems_of(
             ):
                 continue
             table = np.zeros((len(held.rows), 10, 3), np.float32)
-            for number, key in enumerate(wanted):
-                here = held.split == number
-                table[here] = cells.probs(key, keys[here])
+            try:
+                for number, key in enumerate(wanted):
+                    here = held.split == number
+                    table[here] = cells.probs(key, keys[here])
+            except (ValueError, OSError) as error:
+                notes.append(f"Left out: {recipe} seed {seed}: {error}")
+                continue
             seeds.append(seed)
             tables.append(table)
             used += [finished[key] for key in wanted]

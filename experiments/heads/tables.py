@@ -90,8 +90,9 @@ def write(
         if not any(key in finished for key in inside):
             continue
         settings, notes = checked(setting, cells, inside, encoder_known=encoder_known)
+        notes.insert(0, rows_note(setting))
         held = summary.held_rows({name: _held(setting, name) for name in names})
-        systems = summary.systems_of(cells, held, recipes, settings)
+        systems = summary.systems_of(cells, held, recipes, settings, notes)
         notes += _unfinished(finished, inside, names)
         if not systems:
             print("\n".join(notes))
@@ -104,6 +105,11 @@ def write(
             report.write(found, setting.out, f"{title} {part}: {where}", notes)
         )
     return texts
+
+
+def rows_note(setting: running.Setting) -> str:
+    """Of which rows a table is."""
+    return f"Rows of {setting.data}."
 
 
 def _held(setting: running.Setting, split: str) -> list[prepare.rows.Row]:
@@ -124,6 +130,13 @@ def _unfinished(
         if count < len(names)
     ]
     return [f"Not all splits yet: {', '.join(parts)}."] if parts else []
+
+
+def clear(folder: pathlib.Path) -> None:
+    """Removes the tables of a folder, which may be of other rows."""
+    for name in SECTIONS:
+        for end in (".md", ".csv", "-differences.csv", ".png"):
+            (folder / f"{name}{end}").unlink(missing_ok=True)
 
 
 def join(folder: pathlib.Path) -> None:

@@ -54,9 +54,11 @@ def keys(
     """The cells: each value left out, and none.
 
     Raises:
-      ValueError: if a recipe's head reads no definitions.
+      ValueError: if a recipe's head reads no definitions, or a value stands twice.
       KeyError: if a value is unknown.
     """
+    if len(set(names)) != len(names):
+        raise ValueError("compare_heads: a value stands twice in --values.")
     for name in names:
         if name not in values.BASIC:
             raise KeyError(
@@ -101,11 +103,15 @@ def write(
         for key in wanted
         if key in finished and settings.get(key) in (None, finished[key].settings)
     }
+    notes.insert(0, tables.rows_note(setting))
     found: list[Found] = []
     for recipe in dict.fromkeys(key.recipe for key in wanted):
         left = [k for k in wanted if k in fit and k.recipe == recipe and ":" in k.split]
         if left and Key(recipe, "dev", 0) in fit:
-            found += judge(setting, cells, recipe, left)
+            try:
+                found += judge(setting, cells, recipe, left)
+            except (ValueError, OSError) as error:  # predictions of one of its cells
+                notes.append(f"Left out: {recipe}: {error}")
     if not found:
         return "\n".join(["zero-shot: nothing is finished.", *notes])
     text = markdown(found)
