@@ -208,8 +208,10 @@ def folds_of(
     """`[N]` the fold of each row; near-duplicate prompts share one.
 
     Raises:
-      ValueError: if there are fewer clusters of prompts than folds.
+      ValueError: if there are fewer than two folds, or fewer clusters than folds.
     """
+    if folds < 2:
+        raise ValueError(f"{caller}: folds is {folds}; it should be 2 or more.")
     found = len(np.unique(cluster))
     if found < folds:
         raise ValueError(

@@ -247,12 +247,13 @@ def _screened_on(data: str) -> list[str]:
     """What the screening tries, as far as a folder has what it reads."""
     if teacher.teacher_files(data):
         return [*variants.SCREENED]
-    names = [x for x in variants.SCREENED if "teacher" not in x.split("+")]
+    base = RECIPES["small"][1]
+    taught = [x for x in variants.SCREENED if variants.apply(base, x).loss.teacher]
     print(
         f"data: {data} has no official_scores.NAME.train.jsonl; left out: "
-        f"{', '.join(sorted({*variants.SCREENED} - {*names}))}"
+        f"{', '.join(taught)}"
     )
-    return names
+    return [name for name in variants.SCREENED if name not in taught]
 
 
 def _named(key: Key, encoder: str) -> Key:

@@ -32,10 +32,9 @@ from typing import Any, Literal
 
 import tyro
 
-from experiments import curves, floors, rundir, valueeval
+from experiments import curves, floors, rundir, seen, valueeval
 from experiments.exits import exit_code
 from experiments.prepare import read_corpus
-from experiments.seen import changed, trained_on
 from fulcra_jax import inference
 from fulcra_jax.data import source, splits
 from fulcra_jax.data.rows import Row
@@ -88,10 +87,8 @@ def evaluate(arguments: Arguments) -> dict[str, Any]:
     corpus = read_corpus(config)
     train = corpus.rows["train"]
     split, held = held_out(arguments, corpus, config.policy)
-    for sentence in trained_on(runs, held):
-        print(f"warning: {sentence}; the figures flatter.")
-    for sentence in filter(None, [changed(members[0], config, corpus)]):
-        print(f"warning: {sentence} The figures may be of rows that it has seen.")
+    seen.warn_of(runs, held)
+    seen.warn_of_change(members[0], config, corpus)
     if predictor.decisions is not None:
         tell_decisions(predictor.decisions, held)
     print(f"scoring {len(held)} rows ...", flush=True)

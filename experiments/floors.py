@@ -26,8 +26,8 @@ import numpy as np
 import tyro
 from sklearn.linear_model import Ridge
 
+from experiments import seen
 from experiments.exits import exit_code
-from experiments.seen import trained_on
 from fulcra_jax import inference
 from fulcra_jax.data import source, splits
 from fulcra_jax.data.formats import sniff
@@ -124,7 +124,7 @@ def _judge_labels(arguments: Arguments, predictor: Any) -> dict[str, Any]:
     held = [row for row in corpus.rows[split] if row.where.any()]
     systems = [majority(train, held), tfidf(train, held)]
     if predictor is not None:
-        _tell_seen(arguments.run, held)
+        seen.warn_of(arguments.run, held)
         said = predictor.score(
             [row.prompt for row in held], [row.response for row in held]
         )
@@ -143,14 +143,6 @@ def _judge_labels(arguments: Arguments, predictor: Any) -> dict[str, Any]:
         ]
         tables.show(tables.differences_table(differences))
     return {"systems": figures, "differences": differences}
-
-
-def _tell_seen(
-    runs: Sequence[str], held: Sequence[Row] | Sequence[OfficialRow]
-) -> None:
-    """Warns of rows that a run was trained on: --seed may have split them anew."""
-    for sentence in trained_on(runs, held):
-        print(f"warning: {sentence}; its figures flatter, and differences with it.")
 
 
 def _judge_scores(
@@ -176,7 +168,7 @@ def _judge_scores(
     )
     systems = {"TF-IDF + ridge": tfidf_ridge(train, held)}
     if predictor is not None:
-        _tell_seen(arguments.run, held)
+        seen.warn_of(arguments.run, held)
         said = predictor.score(
             [row.prompt for row in held], [row.response for row in held]
         )

@@ -126,8 +126,6 @@ def measure(arguments: Arguments) -> dict[str, Any]:
             f"fusion: {len(runs)} runs are one ensemble, whose report needs "
             "a new directory: --out DIR."
         )
-    if arguments.folds < 2:
-        raise ValueError(f"fusion: folds is {arguments.folds}; it should be 2 or more.")
     if not 0.0 <= arguments.weight <= 1.0:
         raise ValueError(
             f"fusion: weight is {arguments.weight}; it should be in [0, 1]."

@@ -47,6 +47,23 @@ def _training_rows(path: pathlib.Path) -> list[Row]:
         return []
 
 
+def warn_of(
+    paths: Sequence[str | pathlib.Path], held: Sequence[Row] | Sequence[OfficialRow]
+) -> None:
+    """Prints what `trained_on` finds."""
+    for sentence in trained_on(paths, held):
+        print(f"warning: {sentence}; the figures flatter.", flush=True)
+
+
+def warn_of_change(run: pathlib.Path, config: Config, corpus: source.Corpus) -> None:
+    """Prints what `changed` finds."""
+    if sentence := changed(run, config, corpus):
+        print(
+            f"warning: {sentence} The figures may be of rows that it has seen.",
+            flush=True,
+        )
+
+
 def changed(run: pathlib.Path, config: Config, corpus: source.Corpus) -> str:
     """A sentence if the rows of a run are not those it was trained on, else ""."""
     rows = prepare.trained_on(config, corpus.rows["train"])

@@ -28,14 +28,13 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments import curves, floors
+from experiments import curves, floors, seen
 from experiments.config import Config
 from experiments.exits import exit_code
-from experiments.seen import trained_on
 from fulcra_jax import scoring
 from fulcra_jax.data import source, splits, valueeval
 from fulcra_jax.data.rows import Row
-from fulcra_jax.inference import Ensemble, Predictor, load_predictor
+from fulcra_jax.inference import Ensemble, Predictor, load_predictor, members_of
 from fulcra_jax.report import evaluation, presence, tables
 
 FOLDS = 5
@@ -78,8 +77,8 @@ def evaluate(
     """
     corpus = source.read_valueeval(_source(config))
     held = held_out(corpus, split, data)
-    for sentence in trained_on(runs, held.rows):
-        print(f"warning: {sentence}; the figures flatter.")
+    seen.warn_of(runs, held.rows)
+    seen.warn_of_change(members_of(runs)[0], config, corpus)
     predictor = load_predictor(runs, names=valueeval.CATEGORIES, decisions=False)
     print(f"scoring {len(held.rows)} arguments ...", flush=True)
     ours = fitted = probs_of(predictor, held.rows)

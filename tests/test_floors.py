@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny_models
 
-from experiments import floors
+from experiments import floors, seen
 
 SHARED = pathlib.Path(__file__).parents[2] / "shared" / "data" / "fulcra"
 
@@ -53,9 +53,9 @@ def folder(tmp_path):
 def test_rows_that_a_run_has_seen_are_told(folder, capsys, monkeypatch):
     model = str(tiny_models.write(folder / "tiny", 0))
     said = lambda runs, held: [f"{runs[0]} was trained on {len(held)} rows"]
-    monkeypatch.setattr(floors, "trained_on", said)
+    monkeypatch.setattr(seen, "trained_on", said)
     floors.judge(floors.Arguments(str(folder), (model,)))
-    told = f"warning: {model} was trained on 6 rows; its figures flatter"
+    told = f"warning: {model} was trained on 6 rows; the figures flatter"
     assert capsys.readouterr().out.count(told) == 2
 
 

@@ -16,14 +16,13 @@ import io
 import os
 import pathlib
 import warnings
-import zipfile
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from fulcra_jax.data.rows import Row
+from fulcra_jax.inference import bag_of_words
 
 DEFAULT = pathlib.Path(__file__).parents[1] / "figures" / "heads"
 
@@ -93,6 +92,10 @@ class Cell:
 FIELDS = [field.name for field in dataclasses.fields(Cell)]
 
 
+class Unusable(ValueError):
+    """Predictions that are damaged or of other rows."""
+
+
 class Cells:
     """The cells of a folder."""
 
@@ -158,7 +161,7 @@ class Cells:
 
         Raises:
           FileNotFoundError: if its file is missing.
-          ValueError: if it is of other rows, or damaged.
+          Unusable: if it is of other rows, or damaged.
         """
         path = self.folder / key.file
         if not path.is_file():
@@ -168,7 +171,7 @@ class Cells:
         wanted = keys.tolist()
         if set(wanted) != set(place):
             common = len(set(wanted) & set(place))
-            raise ValueError(
+            raise Unusable(
                 f"{path}: is of other rows: it has {len(place)}, here are "
                 f"{len(set(wanted))}, {common} are the same."
             )
@@ -187,13 +190,10 @@ def _stored(path: pathlib.Path) -> tuple[list[int], np.ndarray]:
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
             names, probs = stored["keys"].tolist(), stored["probs"]
-    except (ValueError, KeyError, EOFError, OSError, NotImplementedError,
-            zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
-        raise ValueError(
-            f"{path}: is no cell's predictions ({error!s:.100})."
-        ) from None
+    except bag_of_words.ARCHIVE_ERRORS as error:
+        raise Unusable(f"{path}: is no cell's predictions ({error!s:.100}).") from None
     if probs.shape != (len(names), 10, 3):
-        raise ValueError(
+        raise Unusable(
             f"{path}: has probabilities of shape {probs.shape} for {len(names)} rows; "
             "expected [N, 10, 3]."
         )

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.heads.cells import Cell, Cells, Key, row_keys
+from experiments.heads.cells import Cell, Cells, Key, Unusable, row_keys
 from fulcra_jax import scoring
 from fulcra_jax.data import source, splits
 from fulcra_jax.data.rows import Row
@@ -91,7 +91,7 @@ def systems_of(
                 for number, key in enumerate(wanted):
                     here = held.split == number
                     table[here] = cells.probs(key, keys[here])
-            except (ValueError, OSError) as error:
+            except (Unusable, FileNotFoundError) as error:
                 notes.append(f"Left out: {recipe} seed {seed}: {error}")
                 continue
             seeds.append(seed)

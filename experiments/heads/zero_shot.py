@@ -16,7 +16,7 @@ import numpy as np
 
 from experiments import prepare
 from experiments.heads import running, tables, variants
-from experiments.heads.cells import Cells, Key, row_keys
+from experiments.heads.cells import Cells, Key, Unusable, row_keys
 from fulcra_jax import scoring, values
 from fulcra_jax.data import source, splits
 
@@ -110,7 +110,7 @@ def write(
         if left and Key(recipe, "dev", 0) in fit:
             try:
                 found += judge(setting, cells, recipe, left)
-            except (ValueError, OSError) as error:  # predictions of one of its cells
+            except (Unusable, FileNotFoundError) as error:
                 notes.append(f"Left out: {recipe}: {error}")
     if not found:
         return "\n".join(["zero-shot: nothing is finished.", *notes])

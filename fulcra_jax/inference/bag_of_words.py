@@ -22,6 +22,14 @@ from fulcra_jax.inference.predictor import Scores
 FILE = "bag_of_words.npz"
 """Its name in a directory."""
 
+ARCHIVE_ERRORS = (
+    ValueError, KeyError, TypeError, EOFError, OSError, RecursionError,
+    NotImplementedError, MemoryError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What reading a damaged .npz raises. Of one changed byte: NotImplementedError where
+the archive then names another compression, MemoryError where the header of an array
+claims more than there is."""
+
 _PARTS: tuple[dict[str, Any], ...] = (
     {"ngram_range": (1, 2)},
     {"ngram_range": (3, 5), "analyzer": "char_wb"},
@@ -255,11 +263,7 @@ class BagOfWords:
                 if not all(isinstance(term, str) for part in terms for term in part):
                     raise TypeError("a term is no text")
                 return cls(terms, held["idf"], held["kernel"], held["bias"])
-        # Of a changed byte: NotImplementedError where the archive then names another
-        # compression, MemoryError where an array's header claims more than there is.
-        except (ValueError, KeyError, TypeError, EOFError, OSError, RecursionError,
-                NotImplementedError, MemoryError, zipfile.BadZipFile,
-                zlib.error) as error:  # fmt: skip
+        except ARCHIVE_ERRORS as error:
             raise ValueError(f"{file}: is no bag of words ({error!s:.120}).") from None
 
     def _transformer(self) -> Any:
